@@ -1,0 +1,17 @@
+"""Arbitrary-scale super-resolution: the package that the notebooks share."""
+
+from asr_course.models import MODELS, build, count_parameters
+from asr_course.presets import setup
+from asr_course.render import render, upscale
+from asr_course.weights import load_pretrained, load_weights
+
+__all__ = [
+    "MODELS",
+    "build",
+    "count_parameters",
+    "load_pretrained",
+    "load_weights",
+    "render",
+    "setup",
+    "upscale",
+]

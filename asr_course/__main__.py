@@ -1,0 +1,225 @@
+"""python -m asr_course train | evaluate | upscale: the course from a command line."""
+
+import argparse
+import ast
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from asr_course.errors import UserError, choose
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 2 for bad input, 130 interrupted."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"asr_course {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"asr_course {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The three commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="python -m asr_course", description="Arbitrary-scale super-resolution."
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+
+    up = commands.add_parser("upscale", help="enlarge a picture by any factor")
+    up.set_defaults(run=run_upscale)
+    up.add_argument("input", type=Path)
+    up.add_argument("output", type=Path)
+    up.add_argument(
+        "--model", default="liif", help="shipped weights, or a file of them"
+    )
+    how = up.add_mutually_exclusive_group(required=True)
+    how.add_argument("--scale", type=number, help="1 or more, for example 3.7")
+    how.add_argument("--size", type=rows_by_columns, help="ROWSxCOLUMNS")
+    up.add_argument(
+        "--max-pixels", type=int, default=2**28, help="refuse larger outputs"
+    )
+    up.add_argument("--device", default="auto")
+
+    ev = commands.add_parser("evaluate", help="score a model, or bicubic, on a folder")
+    ev.set_defaults(run=run_evaluate)
+    ev.add_argument("--model", default="liif", help="weights, a file, or 'bicubic'")
+    ev.add_argument("--data", type=Path, required=True, help="pictures, or HR/ and LR/")
+    ev.add_argument("--scales", type=number, nargs="+", default=[2, 3, 4])
+    ev.add_argument("--protocol", default="liif", help="liif or diinn")
+    ev.add_argument(
+        "--grey", default="rgb", help="score grey pictures as rgb or as grey"
+    )
+    ev.add_argument("--json", type=Path, help="write the rows to this file")
+    ev.add_argument("--save", type=Path, help="write every output into this folder")
+    ev.add_argument("--per-image", action="store_true", help="a row for every picture")
+    ev.add_argument("--device", default="auto")
+
+    tr = commands.add_parser("train", help="train a model, resumable")
+    tr.set_defaults(run=run_train)
+    tr.add_argument("--model", default="liif", help="which method")
+    tr.add_argument("--preset", default="laptop", help="smoke, laptop or gpu")
+    tr.add_argument("--out", type=Path, required=True, help="folder for what it writes")
+    tr.add_argument("--data", type=Path, help="folder of pictures; else generated ones")
+    tr.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE")
+    tr.add_argument("--encoder", help="an encoder other than the preset's")
+    tr.add_argument("--steps", type=int)
+    tr.add_argument("--seed", type=int, default=0)
+    tr.add_argument("--resume", action="store_true", help="continue what --out holds")
+    tr.add_argument("--device", default="auto")
+    return top
+
+
+def number(text: str) -> float:
+    """A number; argparse turns the ValueError into its own message."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def rows_by_columns(text: str) -> tuple[int, int]:
+    """ "240x320" as (240, 320)."""
+    rows, cols = text.lower().split("x")
+    return int(rows), int(cols)
+
+
+def parse_options(pairs: list[str]) -> dict:
+    """["skip=False", "hidden=(64,64)"] as {"skip": False, "hidden": (64, 64)}."""
+    options = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set takes option=value, not {pair!r}")
+        try:
+            options[key] = ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            options[key] = text
+    return options
+
+
+def run_upscale(args) -> None:
+    from asr_course.images import check_writable, open_image, save_image
+    from asr_course.render import check_size, upscale
+    from asr_course.training import pick_device
+    from asr_course.weights import load_model
+
+    check_writable(args.output)
+    image = open_image(args.input)
+    given = image.size[::-1]
+    size = check_size(given, args.scale, args.size, args.max_pixels)
+    model = load_model(args.model).to(pick_device(args.device))
+    save_image(
+        upscale(model, image, size=size, max_pixels=args.max_pixels), args.output
+    )
+    print(
+        f"{args.output}: {given[0]}x{given[1]} to {size[0]}x{size[1]} (rows x columns)"
+    )
+    if abs(size[0] * given[1] / (size[1] * given[0]) - 1) > 0.01:
+        print(
+            f"note: rows grew {size[0] / given[0]:.3g} times, columns "
+            f"{size[1] / given[1]:.3g} times, so shapes are stretched"
+        )
+
+
+def run_evaluate(args) -> None:
+    from asr_course.images import atomic
+    from asr_course.metrics import evaluate, format_rows
+    from asr_course.training import pick_device
+    from asr_course.weights import load_model
+
+    model = None
+    if args.model != "bicubic":
+        model = load_model(args.model).to(pick_device(args.device))
+    rows = evaluate(
+        model,
+        args.data,
+        args.scales,
+        protocol=args.protocol,
+        grey=args.grey,
+        per_image=args.per_image,
+        save=args.save,
+        name=args.model,
+    )
+    print(format_rows(rows))
+    if args.json:
+        with atomic(args.json) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def run_train(args) -> int:
+    from asr_course.data import Folder, Procedural
+    from asr_course.models import build
+    from asr_course.presets import PRESETS
+    from asr_course.training import set_seed, train
+    from asr_course.weights import save_weights
+
+    preset = PRESETS[choose("preset", args.preset, PRESETS)]
+    plan = preset.full
+    schedule = plan.schedule
+    if args.steps is not None:
+        schedule = replace(schedule, steps=args.steps)
+    set_seed(args.seed)
+    options = parse_options(args.set)
+    model = build(args.model, plan.size, args.encoder, **options)
+    if args.data:
+        largest = int(plan.recipe.patch * plan.recipe.scale_max) + 1
+        images = Folder(args.data, smallest=largest)
+        if images.left_out:
+            print(
+                f"note: {images.left_out} pictures with a side under {largest} left out"
+            )
+    else:
+        images = Procedural(plan.pictures, args.seed)
+    weights = args.out / f"{args.model}.safetensors"
+    if weights.exists() and not args.resume:
+        raise UserError(f"{weights} exists; choose another --out, or delete it first")
+    run = train(
+        model,
+        images,
+        plan.recipe,
+        schedule,
+        seed=args.seed,
+        device=args.device,
+        out=args.out,
+        resume=args.resume,
+        progress=True,
+        precision=preset.precision if args.device != "cpu" else "no",
+        workers=preset.workers,
+    )
+    if run.interrupted:
+        print(
+            f"stopped after step {run.steps} of {schedule.steps}; "
+            "the same command with --resume goes on from there"
+        )
+        return 130
+    card = {
+        "data": args.data.name if args.data else f"{plan.pictures} generated pictures",
+        "steps": run.steps,
+        "seed": args.seed,
+        "final_l1": sum(run.losses[-100:]) / len(run.losses[-100:]),
+        "command": "python -m asr_course train " + " ".join(command_of(args)),
+    }
+    save_weights(model, weights, card)
+    print(f"{weights}: {run.steps} steps, L1 {card['final_l1']:.4f} over the last 100")
+    return 0
+
+
+def command_of(args) -> list[str]:
+    """The options that decide what a training run computes, as one would type them."""
+    words = ["--model", args.model, "--preset", args.preset]
+    if args.data:
+        words += ["--data", args.data.name]
+    if args.set:
+        words += ["--set", *args.set]
+    for name in ("encoder", "steps", "seed"):
+        value = getattr(args, name)
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+if __name__ == "__main__":
+    sys.exit(main())

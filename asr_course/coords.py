@@ -1,0 +1,107 @@
+"""Coordinates, cells and neighbours: the alphabet of the whole course.
+
+A picture covers the square [-1, 1] x [-1, 1] whatever its size. Coordinates are
+(row, col), and a pixel is a little square: pixel i of n is centred at
+
+    c_i = -1 + (2 i + 1) / n                                            (1)
+
+A *position* is the same thing counted in low-resolution pixels: 0 is the centre of
+the first pixel, 1 the centre of the second, -0.5 the border of the picture.
+
+Every function here is pure and works on one axis, so the same line serves a regular
+grid, where a row needs one number, and scattered points, where each has its own.
+
+Letters: H W low-resolution rows and columns, h w rows and columns of queries.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# A query on the border between two pixels belongs to the one further down or right.
+# Float32 may put it a hair above the border; this many pixels of slack undo that.
+TIE = 1e-4
+
+
+def pixel_centres(n: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Centres of n pixels on [-1, 1], Eq. (1): shape (n,)."""
+    i = torch.arange(n, dtype=torch.float64)
+    return ((2 * i + 1) / n - 1).to(dtype)  # (n,)
+
+
+def make_grid(rows: Tensor, cols: Tensor) -> Tensor:
+    """All (row, col) pairs of two axes: (h,), (w,) -> (h, w, 2)."""
+    return torch.stack(torch.meshgrid(rows, cols, indexing="ij"), dim=-1)
+
+
+def make_coord(size: tuple[int, int]) -> Tensor:
+    """Centres of all pixels of a picture of `size` = (rows, cols): (h, w, 2)."""
+    return make_grid(pixel_centres(size[0]), pixel_centres(size[1]))
+
+
+def make_cell(size: tuple[int, int]) -> Tensor:
+    """Size of one pixel of a picture of `size` = (rows, cols), on [-1, 1]: (2,)."""
+    return torch.tensor([2 / size[0], 2 / size[1]])
+
+
+def to_position(coord: Tensor, n: int) -> Tensor:
+    """Where a coordinate lies, counted in the n pixels of its axis; any shape."""
+    return (coord + 1) * (n / 2) - 0.5
+
+
+def nearest(position: Tensor, n: int) -> Tensor:
+    """Index in 0..n-1 of the pixel that holds `position`; ties go to the larger."""
+    return (position + (0.5 + TIE)).floor().long().clamp(0, n - 1)
+
+
+def neighbours(position: Tensor, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The two pixels around `position`, as (index, offset, weight), lower one first.
+
+    offset is the signed distance from the pixel's centre to the query in pixels, and
+    weight is one minus the distance between the query and the *unclamped* neighbour,
+    so the two weights sum to 1 and fade to 0 exactly where a neighbour drops out.
+    Index and weight come from the same integers: at odd integer scales some queries
+    fall on a centre, and two separate roundings may then disagree (methods notes on
+    LIIF's look-up). Beyond the border both neighbours are the border pixel.
+    """
+    low = position.floor()
+    fraction = position - low  # in [0, 1]
+    found = []
+    for neighbour, weight in ((low, 1 - fraction), (low + 1, fraction)):
+        index = neighbour.clamp(0, n - 1)
+        found.append((index.long(), position - index, weight))
+    return found
+
+
+def split_axes(coord: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of `coord` (B, h, w, 2), each as small as it can be.
+
+    On a regular grid the row number does not depend on the column, so one column of
+    row numbers says it all: (B, h, 1) and (B, 1, w). Scattered: (B, h, w) twice.
+    """
+    rows, cols = coord[..., 0], coord[..., 1]
+    if coord.shape[1] > 1 and coord.shape[2] > 1:
+        regular = (rows == rows[:, :, :1]).all() and (cols == cols[:, :1]).all()
+        if regular:
+            return rows[:, :, :1], cols[:, :1]
+    return rows, cols
+
+
+def round_half_up(x: float) -> int:
+    """Nearest integer, halves up: floor(x + 0.5). (Python's round(2.5) is 2.)"""
+    return math.floor(x + 0.5)
+
+
+def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(rows, cols) of a picture of `size` enlarged by `scale`."""
+    return round_half_up(size[0] * scale), round_half_up(size[1] * scale)
+
+
+def cells_to_pixels(cell: int, n_cells: int, n_pixels: int) -> int:
+    """First of n_pixels whose centre lies in low-resolution cell `cell` or after.
+
+    Exact integer arithmetic, ties as in `nearest`: pixel i lies at (2i + 1) / 2N of the
+    axis, so the smallest i with (2i + 1) n >= 2 N cell is wanted.
+    """
+    return max(0, -((n_cells - 2 * n_pixels * cell) // (2 * n_cells)))

@@ -1,0 +1,247 @@
+"""PSNR, SSIM and LR-PSNR, and the two protocols that decide what they mean.
+
+A number in decibels says nothing without its protocol: how the low-resolution input
+was made, which channels are compared, and how wide a border is left out. Two
+protocols cover the papers of this course.
+
+liif   inputs from the data set's own files if it has them, else Pillow's bicubic of
+       the high-resolution picture cropped to whole low-resolution pixels; luma (Y)
+       with a border of ceil(s) pixels, RGB with s + 6. LIIF, LTE, DIIF, HIIF, DIIN.
+diinn  inputs by torch's antialiased bicubic, nothing cropped, no border, RGB.
+
+Nothing is rounded before it is compared; predictions are clamped to [0, 1].
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from asr_course.coords import round_half_up
+from asr_course.errors import UserError, choose
+from asr_course.images import (
+    is_grey,
+    list_images,
+    open_image,
+    resize,
+    save_image,
+    to_pixels,
+    to_rgb,
+    to_tensor,
+)
+from asr_course.render import render
+
+LUMA = (65.738 / 256, 129.057 / 256, 25.064 / 256)  # of ITU-R BT.601, for [0, 1] input
+COLUMNS = ("psnr_y", "psnr_rgb", "ssim", "lr_psnr")
+
+
+def to_luma(picture: Tensor) -> Tensor:
+    """RGB (3, h, w) in [0, 1] to luma (1, h, w) in [16/255, 235/255]; grey as it is."""
+    if picture.shape[0] == 1:
+        return picture
+    weight = picture.new_tensor(LUMA).view(3, 1, 1)
+    return (picture * weight).sum(0, keepdim=True) + 16 / 255
+
+
+def shave(picture: Tensor, border: int) -> Tensor:
+    """`picture` (C, h, w) without `border` pixels on every side."""
+    if border == 0:
+        return picture
+    if 2 * border >= min(picture.shape[-2:]):
+        raise UserError(
+            f"a picture of {tuple(picture.shape[-2:])} pixels is nothing but border "
+            f"when {border} pixels are left out on every side; use larger pictures"
+        )
+    return picture[..., border:-border, border:-border]
+
+
+def psnr(a: Tensor, b: Tensor, border: int = 0) -> float:
+    """Peak signal-to-noise ratio in dB of two (C, h, w) pictures in [0, 1].
+
+    10 log10(1 / mean squared difference), all channels pooled, `border` pixels left
+    out; infinite for equal pictures.
+    """
+    error = (shave(a, border).double() - shave(b, border).double()).square().mean()
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def ssim(a: Tensor, b: Tensor, border: int = 0) -> float:
+    """Structural similarity (Wang et al., 2004) of two (C, h, w) pictures in [0, 1].
+
+    Gaussian window of 11 pixels and sigma 1.5, mean over channels. NaN if the pictures
+    are smaller than the window.
+    """
+    from skimage.metrics import structural_similarity
+
+    a, b = (shave(x, border).double().cpu().numpy() for x in (a, b))
+    if min(a.shape[-2:]) < 11:
+        return math.nan
+    return float(
+        structural_similarity(
+            a,
+            b,
+            channel_axis=0,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )
+
+
+def lr_psnr(sr: Tensor, hr: Tensor, scale: float) -> float:
+    """PSNR after shrinking both pictures by `scale`: does the output keep the input?
+
+    DIINN's measure (its section 4.2): antialiased bicubic, against the shrunk truth.
+    """
+    size = [max(1, round_half_up(n / scale)) for n in hr.shape[-2:]]
+    small = [
+        F.interpolate(x[None].float(), size, mode="bicubic", antialias=True)[0]
+        for x in (sr, hr)
+    ]
+    return psnr(*small)
+
+
+def low_resolution_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """floor(H / s), floor(W / s): how many low-resolution pixels fit whole."""
+    low = tuple(int(n / scale + 1e-9) for n in size)
+    if min(low) < 1:
+        raise UserError(f"a picture of {size} pixels has nothing left at 1/{scale:g}")
+    return low
+
+
+def make_pair(hr: np.ndarray, scale: float, protocol: str) -> tuple:
+    """The (input, truth) pair a protocol makes of a uint8 picture without LR file."""
+    if protocol == "diinn":
+        size = tuple(max(1, round_half_up(n / scale)) for n in hr.shape[:2])
+        return resize(hr, size, "torch"), hr
+    low = low_resolution_size(hr.shape[:2], scale)
+    hr = hr[: round_half_up(low[0] * scale), : round_half_up(low[1] * scale)]
+    return resize(hr, low, "pillow"), hr
+
+
+def score(sr: Tensor, hr: Tensor, scale: float, protocol: str) -> dict[str, float]:
+    """All four measures of one clamped prediction (C, h, w) under a protocol."""
+    border = math.ceil(scale) if protocol == "liif" else 0
+    luma = to_luma(sr), to_luma(hr)
+    return {
+        "psnr_y": psnr(*luma, border),
+        "psnr_rgb": psnr(sr, hr, border + 6 if protocol == "liif" else 0),
+        "ssim": ssim(*luma, border) if protocol == "liif" else ssim(sr, hr),
+        "lr_psnr": lr_psnr(sr, hr, scale),
+    }
+
+
+def predict(model: nn.Module | None, lr: np.ndarray, size, protocol: str) -> Tensor:
+    """`model`'s enlargement of a uint8 picture, or bicubic's: (3, h, w), clamped."""
+    if model is None:
+        how = "torch" if protocol == "diinn" else "pillow"
+        return to_tensor(resize(lr, size, how))[0]
+    device = next(model.parameters()).device
+    return render(model, to_tensor(lr).to(device), size).clamp(0, 1).cpu()
+
+
+def to_grey(picture: Tensor) -> Tensor:
+    """(3, h, w) to (1, h, w), the plain mean: the three channels of a grey picture."""
+    return picture.mean(0, keepdim=True)
+
+
+class Benchmark:
+    """A folder to score on: DIR/HR with DIR/LR_bicubic/X{s}, or just pictures."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        has_hr = (self.folder / "HR").is_dir()
+        self.paths = list_images(self.folder / "HR" if has_hr else self.folder)
+        self.low = self.folder / "LR_bicubic" if has_hr else None
+
+    def pair(self, path: Path, scale: float, protocol: str) -> tuple:
+        """(input, truth) of one picture, (rows, cols, 3) uint8."""
+        hr = np.asarray(to_rgb(open_image(path)))
+        lr_path = self.low and self.low / f"X{scale:g}" / path.name
+        if protocol != "liif" or not lr_path or not lr_path.is_file():
+            return make_pair(hr, scale, protocol)
+        lr = np.asarray(to_rgb(open_image(lr_path)))
+        rows, cols = (round_half_up(n * scale) for n in lr.shape[:2])
+        if rows > hr.shape[0] or cols > hr.shape[1]:
+            raise UserError(f"{lr_path} times {scale:g} is larger than {path}")
+        return lr, hr[:rows, :cols]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module | None,
+    folder: str | Path,
+    scales,
+    protocol: str = "liif",
+    grey: str = "rgb",
+    per_image: bool = False,
+    save: str | Path | None = None,
+    name: str = "model",
+) -> list[dict]:
+    """Score `model` (None: bicubic) on a folder: one row for each scale.
+
+    grey="rgb" repeats grey pictures to three channels before they are scored, as
+    LIIF's family does; grey="grey" scores their one channel. per_image gives a row for
+    every picture too; save is a folder for the outputs. A row's figures are the means
+    over pictures.
+    """
+    choose("protocol", protocol, ("liif", "diinn"))
+    choose("way of scoring grey", grey, ("rgb", "grey"))
+    benchmark = Benchmark(folder)
+    rows = []
+    for scale in scales:
+        if not (math.isfinite(scale) and scale >= 1):
+            raise UserError(f"scale must be a number of 1 or more, not {scale}")
+        scored = []
+        for path in benchmark.paths:
+            lr, hr = benchmark.pair(path, scale, protocol)
+            sr = predict(model, lr, hr.shape[:2], protocol)
+            truth = to_tensor(hr)[0]
+            if save:
+                save_prediction(sr, Path(save) / f"x{scale:g}" / f"{path.stem}.png")
+            if grey == "grey" and is_grey(hr):
+                sr, truth = to_grey(sr), to_grey(truth)
+            scored.append({"image": path.name, **score(sr, truth, scale, protocol)})
+        means = {key: float(np.mean([row[key] for row in scored])) for key in COLUMNS}
+        about = {
+            "model": name,
+            "data": benchmark.folder.name,
+            "scale": scale,
+            "protocol": protocol,
+            "grey": grey,
+        }
+        rows.append({**about, **means, "images": len(scored)})
+        if per_image:
+            rows += [{**about, **row, "images": 1} for row in scored]
+    return rows
+
+
+def save_prediction(sr: Tensor, path: Path) -> None:
+    """Write one enlarged picture as an 8-bit PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(Image.fromarray(to_pixels(sr)), path)
+
+
+def format_rows(rows: list[dict]) -> str:
+    """Rows of `evaluate` as a table for the terminal."""
+    lines = [
+        f"{'data':12} {'scale':>6} {'PSNR-Y':>8} {'PSNR-RGB':>9} {'SSIM':>7} "
+        f"{'LR-PSNR':>8}  pictures"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['data'][:12]:12} {row['scale']:6g} {row['psnr_y']:8.2f} "
+            f"{row['psnr_rgb']:9.2f} {row['ssim']:7.4f} {row['lr_psnr']:8.2f}  "
+            f"{row.get('image', row['images'])}"
+        )
+    first = rows[0]
+    lines.append(
+        f"model {first['model']}, protocol {first['protocol']}, "
+        f"grey pictures scored as {first['grey']}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""The models of the course, and one way to build them."""
+
+from dataclasses import asdict, fields, replace
+
+from torch import nn
+
+from asr_course.encoders import ENCODERS
+from asr_course.errors import choose
+from asr_course.models import liif
+from asr_course.models.liif import LIIF
+
+MODELS = {"liif": LIIF}
+SIZES = {"liif": liif.SIZES}
+DEFAULT_ENCODER = {
+    "paper": "edsr-baseline",
+    "laptop": "edsr-laptop",
+    "tiny": "edsr-tiny",
+}
+
+
+def build(name: str, size="laptop", encoder: str | None = None, **options) -> nn.Module:
+    """A model with random weights.
+
+    name: a key of MODELS. size: "paper", "laptop" or "tiny"; it sets the decoder and,
+    unless `encoder` names one of ENCODERS, the encoder. Further keywords replace
+    fields of the model's options, for example build("liif", local_ensemble=False).
+    The model remembers all of it in `model.config`. ValueError on an unknown word.
+    """
+    choose("model", name, MODELS)
+    choose("size", size, SIZES[name])
+    encoder = encoder or DEFAULT_ENCODER[size]
+    choose("encoder", encoder, ENCODERS)
+    chosen = SIZES[name][size]
+    for key, value in options.items():
+        choose(f"option of {name}", key, [field.name for field in fields(chosen)])
+        if isinstance(getattr(chosen, key), tuple):
+            options[key] = tuple(value)
+    chosen = replace(chosen, **options)
+    model = MODELS[name](ENCODERS[encoder](), chosen)
+    model.config = {"name": name, "encoder": encoder, "options": asdict(chosen)}
+    return model
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,129 @@
+"""What every model of the course is made from: features, look-ups and an MLP.
+
+Letters: B batch, C channels, H W low-resolution grid, h w queries, D hidden features.
+A regular grid of queries keeps its rows as (B, h, 1) and its columns as (B, 1, w);
+scattered queries keep both as (B, h, w). All lines below broadcast over either.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr_course.coords import neighbours, split_axes, to_position
+
+
+class Features(NamedTuple):
+    """What `encode` returns and `decode` reads; nothing else passes between them."""
+
+    lr: Tensor  # (B, 3, H, W) the low-resolution picture, normalised to [-1, 1]
+    latent: Tensor  # (B, C, H, W) one latent code per low-resolution pixel
+    content: Tensor  # (B, H, W, D) the decoder's work that needs no query
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them; the last one has none after it."""
+
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int):
+        super().__init__()
+        sizes = [inputs, *hidden, outputs]
+        self.layers = nn.ModuleList(
+            [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., inputs) -> (..., outputs)
+        return self.after_first(self.layers[0](x))
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """The rest of the network, given the first layer's output: (..., D)."""
+        for layer in self.layers[1:]:
+            x = layer(x.relu_())
+        return x
+
+
+class ImplicitModel(nn.Module):
+    """What all arbitrary-scale models share: encode once, decode any coordinates.
+
+    A model adds `content` and `predict`. Pictures are in [0, 1] outside and in
+    [-1, 1] inside. `options` is the model's own frozen dataclass; its field `skip`
+    adds the bilinearly enlarged input to the output, so that the network only has to
+    learn what bilinear interpolation gets wrong.
+    """
+
+    def __init__(self, encoder: nn.Module, options):
+        super().__init__()
+        self.encoder = encoder
+        self.options = options
+
+    @property
+    def radius(self) -> int:
+        """How far, in low-resolution pixels, `content` looks around a pixel."""
+        return self.encoder.radius
+
+    def content(self, latent: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H, W, D): the decoder's work that needs no query."""
+        return latent.movedim(1, -1)
+
+    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+        """(B, h, w, 3), normalised."""
+        raise NotImplementedError(f"{type(self).__name__} defines no predict()")
+
+    def encode(self, lr: Tensor) -> Features:
+        """Low-resolution pictures (B, 3, H, W) in [0, 1] to features."""
+        if lr.ndim != 4 or lr.shape[1] != 3:
+            raise ValueError(
+                f"encode() takes pictures of shape (B, 3, H, W), not {tuple(lr.shape)}"
+            )
+        lr = (lr - 0.5) / 0.5
+        latent = self.encoder(lr)
+        return Features(lr, latent, self.content(latent).contiguous())
+
+    def decode(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+        """Colours at `coord` (B, h, w, 2) for pixels of size `cell` (B, 2).
+
+        Returns (B, 3, h, w) on the [0, 1] scale, not clamped. Scattered queries are
+        (B, Q, 1, 2).
+        """
+        check_queries(features, coord, cell)
+        rgb = self.predict(features, coord, cell)  # (B, h, w, 3)
+        if self.options.skip:
+            rgb = rgb + bilinear(features.lr.movedim(1, -1), coord)
+        return (rgb * 0.5 + 0.5).movedim(-1, 1)
+
+    def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        return self.decode(self.encode(lr), coord, cell)
+
+
+def check_queries(features: Features, coord: Tensor, cell: Tensor) -> None:
+    """Refuse shapes that would broadcast into something else without a word."""
+    batch = features.lr.shape[0]
+    if coord.ndim != 4 or coord.shape[0] != batch or coord.shape[-1] != 2:
+        raise ValueError(
+            f"coord must be ({batch}, h, w, 2) for {batch} encoded picture(s), "
+            f"not {tuple(coord.shape)}; scattered queries are ({batch}, Q, 1, 2)"
+        )
+    if tuple(cell.shape) != (batch, 2):
+        raise ValueError(f"cell must be ({batch}, 2), not {tuple(cell.shape)}")
+
+
+def look_up(grid: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """grid[b, rows, cols] for every b: (B, H, W, D) -> (B, h, w, D).
+
+    An embedding look-up, because its gradient is fast on a CPU and indexing's is not.
+    """
+    B, H, W, D = grid.shape
+    batch = torch.arange(B, device=grid.device).view(B, 1, 1)
+    return F.embedding((batch * H + rows) * W + cols, grid.reshape(B * H * W, D))
+
+
+def bilinear(grid: Tensor, coord: Tensor) -> Tensor:
+    """Bilinear interpolation of (B, H, W, D) at `coord`, replicated border."""
+    _, H, W, _ = grid.shape
+    rows, cols = split_axes(coord)
+    total = 0
+    for i, _, row_weight in neighbours(to_position(rows, H), H):
+        for j, _, col_weight in neighbours(to_position(cols, W), W):
+            total = total + (row_weight * col_weight)[..., None] * look_up(grid, i, j)
+    return total  # (B, h, w, D)

@@ -1,0 +1,138 @@
+"""LIIF: one MLP reads the nearest latent codes and answers at any coordinate.
+
+Chen, Liu and Wang, "Learning Continuous Image Representation with Local Implicit
+Image Function", CVPR 2021.
+
+    f_t  = MLP([z_t, 2 (x - v_t), 2 / s])                             (Eq. 1 and 6)
+    I(x) = sum_t  S_t / S  f_t                                             (Eq. 4)
+
+z_t are the four latent codes around the query x, v_t their centres (in pixels here),
+S_t the area of the rectangle between x and the centre diagonally opposite to v_t,
+and s the scale factor of rows and of columns.
+
+Letters: B batch, C channels, H W low-resolution grid, h w queries, D hidden features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr_course.coords import nearest, neighbours, split_axes, to_position
+from asr_course.models.layers import MLP, Features, ImplicitModel, look_up
+
+
+@dataclass(frozen=True)
+class LIIFOptions:
+    """Choices of the paper; the letter is the one its ablation table uses."""
+
+    hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths; -d: (256, 256)
+    local_ensemble: bool = True  # -e: False asks the nearest latent code alone
+    feat_unfold: bool = True  # -u: False leaves out the 3x3 neighbourhood
+    cell_decode: bool = True  # -c: False hides the pixel size from the MLP
+    skip: bool = False  # ours, not the paper's: add the bilinearly enlarged input
+
+
+SIZES = {
+    "paper": LIIFOptions(),
+    "laptop": LIIFOptions(hidden=(64, 64, 64), skip=True),
+    "tiny": LIIFOptions(hidden=(48, 48), skip=True),
+}
+
+
+def unfold(latent: Tensor) -> Tensor:
+    """Feature unfolding (Eq. 3): append the 3x3 neighbourhood, zeros outside.
+
+    (B, C, H, W) -> (B, 9 C, H, W), the nine neighbours of a channel side by side.
+    """
+    B, C, H, W = latent.shape
+    return F.unfold(latent, kernel_size=3, padding=1).view(B, C * 9, H, W)
+
+
+def corners(coord: Tensor, size: tuple[int, int], ensemble: bool):
+    """The latent codes that answer a query, as (row, col, offset, weight) each.
+
+    With the local ensemble these are the four around the query, weighted by the area
+    diagonally opposite (Eq. 4), which is (1 - |row offset|) (1 - |col offset|) of a
+    pixel; without it, the nearest one. `offset` holds row and column offsets from the
+    latent's centre in pixels, and every tensor broadcasts to (B, h, w).
+    """
+    rows, cols = split_axes(coord)
+    rows, cols = to_position(rows, size[0]), to_position(cols, size[1])
+    if ensemble:
+        row_choices = neighbours(rows, size[0])
+        col_choices = neighbours(cols, size[1])
+    else:
+        i, j = nearest(rows, size[0]), nearest(cols, size[1])
+        row_choices = [(i, rows - i, torch.ones_like(rows))]
+        col_choices = [(j, cols - j, torch.ones_like(cols))]
+    return [
+        (i, j, (row_offset, col_offset), row_weight * col_weight)
+        for i, row_offset, row_weight in row_choices
+        for j, col_offset, col_weight in col_choices
+    ]
+
+
+class LIIF(ImplicitModel):
+    """Local implicit image function."""
+
+    def __init__(self, encoder: nn.Module, options: LIIFOptions):
+        super().__init__(encoder, options)
+        self.latent_size = encoder.channels * (9 if options.feat_unfold else 1)
+        inputs = self.latent_size + 2 + (2 if options.cell_decode else 0)
+        self.mlp = MLP(inputs, options.hidden, outputs=3)
+        if options.skip:  # begin as bilinear interpolation, and learn what it misses
+            nn.init.zeros_(self.mlp.layers[-1].weight)
+            nn.init.zeros_(self.mlp.layers[-1].bias)
+
+    @property
+    def radius(self) -> int:
+        return self.encoder.radius + (1 if self.options.feat_unfold else 0)
+
+    def predict_plain(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+        """The method as the paper writes it: (B, h, w, 3), normalised."""
+        B, _, H, W = features.latent.shape
+        latent = (
+            unfold(features.latent) if self.options.feat_unfold else features.latent
+        )
+        latent = latent.movedim(1, -1)  # (B, H, W, 9C)
+        size = coord.shape[:3]
+        rgb = 0
+        for i, j, offset, weight in corners(coord, (H, W), self.options.local_ensemble):
+            z = look_up(latent, i, j).expand(*size, -1)  # (B, h, w, 9C)
+            offset = [2 * axis.expand(size) for axis in offset]
+            inputs = [z, torch.stack(offset, dim=-1)]  # offset: (B, h, w, 2)
+            if self.options.cell_decode:
+                pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
+                inputs.append(pixel[:, None, None].expand(*size, 2))
+            rgb = rgb + weight[..., None] * self.mlp(torch.cat(inputs, dim=-1))
+        return rgb
+
+    def content(self, latent: Tensor) -> Tensor:
+        """The first layer's share of the latent code, once per latent: (B, H, W, D).
+
+        The first layer is linear, so W [z, offset, cell] = W_z z + W_r [offset, cell].
+        W_z applied to a 3x3 neighbourhood is a 3x3 convolution.
+        """
+        first = self.mlp.layers[0]
+        kernel = 3 if self.options.feat_unfold else 1
+        weight = first.weight[:, : self.latent_size]
+        weight = weight.view(-1, latent.shape[1], kernel, kernel)  # (D, C, k, k)
+        return F.conv2d(latent, weight, first.bias, padding=kernel // 2).movedim(1, -1)
+
+    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+        """The same as `predict_plain`, with the first layer split: (B, h, w, 3)."""
+        _, H, W, _ = features.content.shape
+        weight = self.mlp.layers[0].weight[:, self.latent_size :]  # (D, 2 or 4)
+        shift = 0
+        if self.options.cell_decode:
+            pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
+            shift = F.linear(pixel, weight[:, 2:])[:, None, None]  # (B, 1, 1, D)
+        rgb = 0
+        for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
+            row, col = (2 * axis[..., None] for axis in offset)
+            place = row * weight[:, 0] + shift + col * weight[:, 1]  # (B, h, w, D)
+            hidden = look_up(features.content, i, j) + place
+            rgb = rgb + share[..., None] * self.mlp.after_first(hidden)
+        return rgb

@@ -1,0 +1,226 @@
+"""From features to pictures: any window of any size, at bounded memory.
+
+A whole photograph does not fit through an encoder at once, and a large output does
+not fit through a decoder, so both work on tiles. Tiles of the encoder overlap by its
+receptive radius: every latent code then sees exactly the pixels it would have seen in
+the whole picture, and the seams are not merely invisible but absent.
+
+Letters: H W low-resolution rows and columns, h w output rows and columns.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from asr_course.coords import cells_to_pixels, make_grid, output_size, pixel_centres
+from asr_course.errors import UserError
+from asr_course.images import open_image, split_alpha, to_pixels, to_tensor
+from asr_course.models.layers import Features
+
+TILE = 256  # low-resolution rows and columns that are encoded at once
+QUERIES = 16384  # coordinates that are decoded at once: they stay in the cache
+MAX_PIXELS = 2**28
+
+Window = tuple[int, int, int, int]  # first row, first column, rows, columns
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Features of a part of a low-resolution picture, and which part it is."""
+
+    features: Features
+    top: int
+    left: int
+    whole: tuple[int, int]  # rows and columns of the whole low-resolution picture
+
+
+def encode(model: nn.Module, lr: Tensor, part: Window | None = None) -> Encoded:
+    """Features for the low-resolution pixels in `part`, all of (1, 3, H, W) if None.
+
+    One pixel more is encoded on each side, for the neighbours of border queries, and
+    the encoder's radius around that, so that the part's features are exactly those of
+    the whole picture. The features of the outer margin are not exact and not used.
+    """
+    H, W = lr.shape[-2:]
+    top, left, rows, cols = part or (0, 0, H, W)
+    margin = model.radius + 1
+    bottom, right = min(top + rows + margin, H), min(left + cols + margin, W)
+    top, left = max(top - margin, 0), max(left - margin, 0)
+    return Encoded(model.encode(lr[..., top:bottom, left:right]), top, left, (H, W))
+
+
+def decode_rows(
+    model: nn.Module, encoded: Encoded, size: tuple[int, int], window: Window
+) -> Iterator[tuple[int, Tensor]]:
+    """Decode a window of an output of `size`, a few rows at a time.
+
+    Yields (rows done before, picture (3, rows, cols)), not clamped. Between two of
+    them a caller may stop or let others work.
+    """
+    lr = encoded.features.lr
+    size_here = lr.shape[-2:]
+    top, left, rows, cols = window
+    row_coord, col_coord = (
+        shift(pixel_centres(n, torch.float64)[first : first + count], *frame)
+        for n, first, count, frame in zip(
+            size,
+            (top, left),
+            (rows, cols),
+            zip(encoded.whole, (encoded.top, encoded.left), size_here, strict=True),
+            strict=True,
+        )
+    )
+    # The network sees pixel sizes in low-resolution pixels, 2 / s, wherever they are.
+    cell = [
+        2 / n * w / h for n, w, h in zip(size, encoded.whole, size_here, strict=True)
+    ]
+    cell = lr.new_tensor([cell])
+    step = max(1, QUERIES // cols)
+    for first in range(0, rows, step):
+        coord = make_grid(row_coord[first : first + step], col_coord)[None]
+        yield first, model.decode(encoded.features, coord.to(lr), cell)[0]
+
+
+def shift(coord: Tensor, whole: int, first: int, here: int) -> Tensor:
+    """Coordinates on `whole` pixels as coordinates on `here` pixels from `first`."""
+    return ((coord + 1) * (whole / 2) - first) * (2 / here) - 1
+
+
+def tiles(whole: int, size: int, first: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Cut one axis of a window into pieces of at most TILE low-resolution pixels.
+
+    Yields (first LR pixel, LR pixels, first output pixel, output pixels); each output
+    pixel goes with the low-resolution pixel that holds its centre.
+    """
+    pieces = math.ceil(whole / TILE)
+    for k in range(pieces):
+        start, stop = whole * k // pieces, whole * (k + 1) // pieces
+        a = max(cells_to_pixels(start, whole, size), first)
+        b = min(cells_to_pixels(stop, whole, size), first + count)
+        if a < b:
+            yield start, stop - start, a, b - a
+
+
+@torch.inference_mode()
+def render_tiles(
+    model: nn.Module, lr: Tensor, size: tuple[int, int], window: Window | None = None
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Render an output of `size`, or a window of it, piece by piece.
+
+    Yields (row, column, picture (3, rows, cols)), places counted in the window.
+    """
+    top, left, rows, cols = window = check_window(size, window)
+    H, W = lr.shape[-2:]
+    for row_tile in tiles(H, size[0], top, rows):
+        for col_tile in tiles(W, size[1], left, cols):
+            part = (row_tile[0], col_tile[0], row_tile[1], col_tile[1])
+            encoded = encode(model, lr, part)
+            piece = (row_tile[2], col_tile[2], row_tile[3], col_tile[3])
+            for done, picture in decode_rows(model, encoded, size, piece):
+                yield piece[0] + done - top, piece[1] - left, picture
+
+
+def render(
+    model: nn.Module, lr: Tensor, size: tuple[int, int], window: Window | None = None
+) -> Tensor:
+    """An output of `size` = (rows, cols), or a window of it: (3, h, w), not clamped.
+
+    lr is (1, 3, H, W) in [0, 1]; window is (first row, first column, rows, columns).
+    A window equals the same crop of the whole output.
+    """
+    _, _, rows, cols = check_window(size, window)
+    picture = lr.new_empty(3, rows, cols)
+    for row, col, piece in render_tiles(model, lr, size, window):
+        picture[:, row : row + piece.shape[1], col : col + piece.shape[2]] = piece
+    return picture
+
+
+def check_window(size: tuple[int, int], window: Window | None) -> Window:
+    """`window`, or the whole output; ValueError unless it lies inside."""
+    top, left, rows, cols = window or (0, 0, *size)
+    inside = 0 <= top < top + rows <= size[0] and 0 <= left < left + cols <= size[1]
+    if not inside:
+        raise ValueError(f"window {window} does not lie inside an output of {size}")
+    return top, left, rows, cols
+
+
+def check_size(
+    given: tuple[int, int], scale=None, size=None, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
+    """(rows, cols) of the output for an input of `given` rows and columns.
+
+    UserError unless exactly one of scale and size is given and makes sense.
+    """
+    if (scale is None) == (size is None):
+        raise UserError("give either a scale or a size")
+    if scale is not None:
+        if not (isinstance(scale, int | float) and math.isfinite(scale)):
+            raise UserError(f"scale must be a finite number, not {scale}")
+        if scale < 1:
+            raise UserError(
+                f"scale must be 1 or more, not {scale}; use Pillow's resize() to shrink"
+            )
+        if given[0] * given[1] * scale * scale > 4 * max_pixels:
+            raise UserError(
+                too_large(f"x{scale:g} of {given[0]}x{given[1]}", max_pixels)
+            )
+        size = output_size(given, scale)
+    if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise UserError(
+            f"size must be two whole numbers above 0, rows x columns: {size}"
+        )
+    if size[0] < given[0] or size[1] < given[1]:
+        raise UserError(
+            f"size {size[0]}x{size[1]} is smaller than the picture's "
+            f"{given[0]}x{given[1]} (rows x columns); to shrink, use Pillow's resize()"
+        )
+    if size[0] * size[1] > max_pixels:
+        raise UserError(too_large(f"{size[0]}x{size[1]}", max_pixels))
+    return tuple(size)
+
+
+def too_large(what: str, max_pixels: int) -> str:
+    """The words for an output that would not fit."""
+    return (
+        f"{what} is more than {max_pixels} pixels; "
+        "choose a smaller output or raise the limit (--max-pixels)"
+    )
+
+
+def upscale(
+    model: nn.Module,
+    image,
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    on_progress=None,
+) -> Image.Image:
+    """Enlarge a picture (PIL image or path) by `scale`, or to `size` = (rows, cols).
+
+    Grey pictures come back grey; transparency is enlarged by Pillow's bicubic. The
+    model's device is used. on_progress: called with the fraction done. UserError on a
+    scale under 1, a size under the picture's or one over `max_pixels`.
+    """
+    colours, alpha = split_alpha(open_image(image))
+    given = colours.size[::-1]
+    rows, cols = check_size(given, scale, size, max_pixels)
+    device = next(model.parameters()).device
+    lr = to_tensor(colours).to(device)
+    pixels = np.empty((rows, cols, 3), np.uint8)
+    done = 0
+    for row, col, piece in render_tiles(model, lr, (rows, cols)):
+        pixels[row : row + piece.shape[1], col : col + piece.shape[2]] = to_pixels(
+            piece
+        )
+        done += piece.shape[1] * piece.shape[2]
+        if on_progress:
+            on_progress(done / (rows * cols))
+    result = Image.fromarray(pixels).convert(colours.mode)
+    if alpha is not None:
+        result.putalpha(alpha.resize((cols, rows), Image.Resampling.BICUBIC))
+    return result
