@@ -71,6 +71,15 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--seed", type=int, default=0)
     tr.add_argument("--resume", action="store_true", help="continue what --out holds")
     tr.add_argument("--device", default="auto")
+
+    ab = commands.add_parser("ablate", help="train and score a method's variants")
+    ab.set_defaults(run=run_ablate)
+    ab.add_argument("--model", default="liif", help="which method")
+    ab.add_argument("--preset", default="laptop", help="whose `lesson` plan to follow")
+    ab.add_argument("--steps", type=int)
+    ab.add_argument("--seeds", type=int, nargs="+", default=[0])
+    ab.add_argument("--json", type=Path, help="write the record to this file")
+    ab.add_argument("--device", default="auto")
     return top
 
 
@@ -205,6 +214,33 @@ def run_train(args) -> int:
     save_weights(model, weights, card)
     print(f"{weights}: {run.steps} steps, L1 {card['final_l1']:.4f} over the last 100")
     return 0
+
+
+def run_ablate(args) -> None:
+    from asr_course.ablation import ablate
+    from asr_course.presets import PRESETS
+    from asr_course.records import save_record
+
+    plan = PRESETS[choose("preset", args.preset, PRESETS)].lesson
+    if args.steps is not None:
+        plan = replace(plan, schedule=replace(plan.schedule, steps=args.steps))
+    rows = ablate(
+        args.model,
+        plan,
+        args.seeds,
+        device=args.device,
+        on_run=lambda variant, seed, run: print(
+            f"{variant:10} seed {seed}: {run.steps} steps in {run.seconds:.0f} s, "
+            f"L1 {sum(run.losses[-50:]) / len(run.losses[-50:]):.4f}",
+            flush=True,
+        ),
+    )
+    if args.json:
+        words = f"--model {args.model} --preset {args.preset}"
+        words += f" --steps {plan.schedule.steps}"
+        words += f" --seeds {' '.join(map(str, args.seeds))}"
+        command = f"python -m asr_course ablate {words} --json {args.json.name}"
+        save_record(args.json, rows, command)
 
 
 def command_of(args) -> list[str]:

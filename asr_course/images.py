@@ -226,3 +226,22 @@ def sample_photo(name: str = "chelsea") -> np.ndarray:
     from skimage import data  # importing it takes a while and few callers need it
 
     return getattr(data, choose("photograph", name, PHOTOS))()
+
+
+# Where the most telling 256 x 256 pixels of each photograph begin (row, col).
+CROPS = {
+    "astronaut": (20, 110),
+    "chelsea": (20, 100),
+    "coffee": (60, 170),
+    "rocket": (130, 220),
+}
+
+
+def sample_crops(side: int = 256) -> dict[str, np.ndarray]:
+    """A square of each bundled photograph to score on: {name: (side, side, 3)}."""
+    return {
+        name: np.ascontiguousarray(
+            sample_photo(name)[top : top + side, left : left + side]
+        )
+        for name, (top, left) in CROPS.items()
+    }

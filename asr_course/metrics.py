@@ -151,16 +151,28 @@ def to_grey(picture: Tensor) -> Tensor:
 
 
 class Benchmark:
-    """A folder to score on: DIR/HR with DIR/LR_bicubic/X{s}, or just pictures."""
+    """What to score on: DIR/HR with DIR/LR_bicubic/X{s}, or just a folder of pictures.
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    Or pictures in memory, {name: (rows, cols, 3) uint8}.
+    """
+
+    def __init__(self, source: str | Path | dict):
+        self.in_memory = source if isinstance(source, dict) else None
+        if self.in_memory:
+            self.folder, self.paths = (
+                Path("bundled photographs"),
+                list(map(Path, source)),
+            )
+            return
+        self.folder = Path(source)
         has_hr = (self.folder / "HR").is_dir()
         self.paths = list_images(self.folder / "HR" if has_hr else self.folder)
         self.low = self.folder / "LR_bicubic" if has_hr else None
 
     def pair(self, path: Path, scale: float, protocol: str) -> tuple:
         """(input, truth) of one picture, (rows, cols, 3) uint8."""
+        if self.in_memory:
+            return make_pair(self.in_memory[str(path)], scale, protocol)
         hr = np.asarray(to_rgb(open_image(path)))
         lr_path = self.low and self.low / f"X{scale:g}" / path.name
         if protocol != "liif" or not lr_path or not lr_path.is_file():
@@ -175,7 +187,7 @@ class Benchmark:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module | None,
-    folder: str | Path,
+    source: str | Path | dict,
     scales,
     protocol: str = "liif",
     grey: str = "rgb",
@@ -183,7 +195,7 @@ def evaluate(
     save: str | Path | None = None,
     name: str = "model",
 ) -> list[dict]:
-    """Score `model` (None: bicubic) on a folder: one row for each scale.
+    """Score `model` (None: bicubic) on a folder or {name: picture}: a row a scale.
 
     grey="rgb" repeats grey pictures to three channels before they are scored, as
     LIIF's family does; grey="grey" scores their one channel. per_image gives a row for
@@ -192,7 +204,7 @@ def evaluate(
     """
     choose("protocol", protocol, ("liif", "diinn"))
     choose("way of scoring grey", grey, ("rgb", "grey"))
-    benchmark = Benchmark(folder)
+    benchmark = Benchmark(source)
     rows = []
     for scale in scales:
         if not (math.isfinite(scale) and scale >= 1):

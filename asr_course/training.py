@@ -165,7 +165,7 @@ def train(
 def run_plan(model, images, recipe: Recipe, schedule: Schedule, seed: int) -> dict:
     """All that decides what a run computes: checkpoints resume only their own."""
     return {
-        "model": model.config,
+        "model": getattr(model, "config", repr(model)),
         "recipe": asdict(recipe),
         "schedule": asdict(schedule),
         "seed": seed,

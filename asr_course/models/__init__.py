@@ -11,6 +11,7 @@ from asr_course.models.liif import LIIF
 
 MODELS = {"liif": LIIF}
 SIZES = {"liif": liif.SIZES}
+ABLATIONS = {"liif": liif.ABLATIONS}
 DEFAULT_ENCODER = {
     "paper": "edsr-baseline",
     "laptop": "edsr-laptop",

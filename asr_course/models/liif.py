@@ -40,6 +40,16 @@ SIZES = {
     "tiny": LIIFOptions(hidden=(48, 48), skip=True),
 }
 
+# What the paper takes away (its Table 3), and the skip, which is ours.
+ABLATIONS = {
+    "full": {},
+    "-c": {"cell_decode": False},
+    "-u": {"feat_unfold": False},
+    "-e": {"local_ensemble": False},
+    "-d": {"hidden": (48,)},
+    "no skip": {"skip": False},
+}
+
 
 def unfold(latent: Tensor) -> Tensor:
     """Feature unfolding (Eq. 3): append the 3x3 neighbourhood, zeros outside.

@@ -1,0 +1,40 @@
+# Two commands do everything: `make lab` and `make test`. Both set up what is missing.
+#
+#   make lab CPU=1         take PyTorch's build without CUDA (Linux, no NVIDIA GPU)
+#   make lab PYTHON=...    use this Python (3.11 or newer) for the environment
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+INDEX := $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
+# Jupyter refuses to start as root, which is what containers usually are.
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: lab test setup weights outputs lint clean
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) notebooks/01_liif.ipynb
+
+# Each test process takes one core, so torch must not take more.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + \
+	    ". Try: make lab PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(INDEX) -c constraints.txt -e '.[test]'
+	@touch $@
+
+# Run every notebook and store its outputs, cleaned and stamped.
+outputs: $(STAMP)
+	$(BIN)/python tests/notebook_tools.py outputs
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs

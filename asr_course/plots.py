@@ -1,0 +1,97 @@
+"""Figures: rows of pixels shown as pixels, and curves in one palette.
+
+Pictures of pixels are enlarged by whole factors without smoothing, because smoothing
+would add exactly what the course is about. Every figure takes an alternative text.
+"""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image as NotebookImage
+from IPython.display import display
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from asr_course.images import to_pixels
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def to_uint8(picture) -> np.ndarray:
+    """A (3, h, w) tensor in [0, 1], or an array or PIL image as it is: uint8 RGB."""
+    if isinstance(picture, Tensor):
+        return to_pixels(picture[0] if picture.ndim == 4 else picture)
+    pixels = np.asarray(picture)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def enlarge(picture, side: int) -> np.ndarray:
+    """Repeat pixels by the largest whole factor that keeps the picture under `side`."""
+    pixels = to_uint8(picture)
+    factor = max(1, side // max(pixels.shape[:2]))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def gallery(
+    pictures: Sequence, titles: Sequence[str], side: int = 256, columns: int = 0
+) -> Image.Image:
+    """Pictures in rows of `columns` (0: one row), each under its title.
+
+    Every picture is repeated by a whole factor to at most `side` rows and columns;
+    larger ones are shown as they are.
+    """
+    pixels = [enlarge(picture, side) for picture in pictures]
+    columns = columns or len(pixels)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 13)
+    lines = max(title.count("\n") + 1 for title in titles)
+    gap, head = 10, 18 * lines + 4
+    rows = max(p.shape[0] for p in pixels)
+    cols = max(
+        max(p.shape[1] for p in pixels),
+        *(int(font.getlength(line)) for t in titles for line in t.split("\n")),
+    )
+    n_rows = -(-len(pixels) // columns)
+    canvas = Image.new(
+        "RGB",
+        (columns * (cols + gap) - gap, n_rows * (rows + head + gap) - gap),
+        "white",
+    )
+    draw = ImageDraw.Draw(canvas)
+    for k, (picture, title) in enumerate(zip(pixels, titles, strict=True)):
+        left, top = k % columns * (cols + gap), k // columns * (rows + head + gap)
+        draw.multiline_text((left, top), title, fill="black", font=font, spacing=4)
+        canvas.paste(Image.fromarray(picture), (left, top + head))
+    return canvas
+
+
+def to_png(picture: Image.Image, level: int = 6) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=level)
+    return buffer.getvalue()
+
+
+def show(figure, alt: str) -> None:
+    """Display a gallery or a matplotlib figure, with a text for who cannot see it."""
+    if isinstance(figure, Image.Image):
+        data = to_png(figure)
+    else:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=100, bbox_inches="tight", facecolor="white")
+        plt.close(figure)
+        data = buffer.getvalue()
+    display(NotebookImage(data=data, alt=alt))
+
+
+def axes(columns: int = 1, width: float = 4.6, height: float = 3.2):
+    """A figure with `columns` plots in the course's style: (figure, axes)."""
+    figure, plots = plt.subplots(1, columns, figsize=(width * columns, height))
+    for plot in np.atleast_1d(plots):
+        plot.spines[["top", "right"]].set_visible(False)
+        plot.set_prop_cycle(color=COLOURS)
+        plot.grid(alpha=0.3)
+    return figure, plots

@@ -1,0 +1,61 @@
+"""Recorded results: what was measured, by which command, with what, on what.
+
+Every number in the notebooks' text and in the README comes from a file in
+data/results that one command rewrites.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from asr_course.errors import choose
+from asr_course.images import atomic
+
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+
+
+def processor() -> str:
+    """What the machine computes with, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(
+            x.split(":")[1].strip() for x in lines if x.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"
+
+
+def code_hash() -> str:
+    """A short hash of the package's source files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def save_record(path: str | Path, rows: list[dict], command: str, **about) -> None:
+    """Write rows with the command that made them, versions and hardware."""
+    record = {
+        "command": command,
+        **about,
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "hardware": processor(),
+        "code": code_hash(),
+        "rows": rows,
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def load_record(name: str) -> dict:
+    """A recorded result that comes with the course, by name."""
+    there = {path.stem: path for path in sorted(RESULTS.glob("*.json"))}
+    return json.loads(there[choose("record", name, there)].read_text())

@@ -1,0 +1,410 @@
+"""Widgets: a picture to drag and the explorer that makes one model answer any scale.
+
+A widget stores what was asked and renders once the event loop is free, so that of
+many slider moves only the latest is drawn. Without a running loop (a test, a plain
+script) it renders at once. Whatever goes wrong is shown in the widget and kept in
+`error`; nothing is raised into the void.
+"""
+
+import asyncio
+import io
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import anywidget
+import ipywidgets as ipw
+import numpy as np
+import torch
+import traitlets
+from IPython.display import display
+from PIL import Image
+
+from asr_course import plots
+from asr_course.coords import output_size
+from asr_course.errors import UserError
+from asr_course.images import open_image, resize, to_pixels, to_rgb, to_tensor
+from asr_course.metrics import psnr, to_luma
+from asr_course.render import Encoded, Window, decode_rows, encode
+
+VIEW = 256  # output rows and columns that are shown: every scale costs the same
+LARGEST = 1024  # rows and columns of a photograph; larger ones are shrunk first
+MAX_SCALE = 30.0
+GAP = 6  # white columns between two panels
+
+
+class Picture(anywidget.AnyWidget):
+    """PNG bytes as an <img> that can be dragged, clicked and moved with the keyboard.
+
+    Sends {"type": "drag", "rows", "cols", "start"} with the way gone since the button
+    went down, in fractions of the picture; {"type": "click", "row", "col"}; and
+    {"type": "key", "rows", "cols"} for the arrow keys.
+    """
+
+    _esm = """
+    function render({ model, el }) {
+      const img = document.createElement("img");
+      img.className = "asr-picture";
+      img.tabIndex = 0;
+      img.draggable = false;
+      Object.assign(img.style, {
+        width: "100%", imageRendering: "pixelated", cursor: "grab",
+        touchAction: "none", display: "block",
+      });
+      el.style.maxWidth = "1000px";
+      el.appendChild(img);
+      let url = null;
+      function draw() {
+        const data = model.get("data");
+        if (!data || !data.byteLength) return;
+        const old = url;
+        url = URL.createObjectURL(new Blob([data], { type: "image/png" }));
+        img.src = url;
+        img.onload = () => { if (old) URL.revokeObjectURL(old); };
+        img.dataset.version = String(Number(img.dataset.version || 0) + 1);
+      }
+      function describe() { img.alt = model.get("alt"); }
+      model.on("change:data", draw);
+      model.on("change:alt", describe);
+      draw(); describe();
+      let from = null, waiting = false, latest = null;
+      function flush() {
+        waiting = false;
+        if (latest) model.send(latest);
+        latest = null;
+      }
+      img.addEventListener("pointerdown", (e) => {
+        from = { x: e.clientX, y: e.clientY, moved: false };
+        img.setPointerCapture(e.pointerId);
+        img.focus({ preventScroll: true });
+        model.send({ type: "drag", rows: 0, cols: 0, start: true });
+      });
+      img.addEventListener("pointermove", (e) => {
+        if (!from) return;
+        const dx = e.clientX - from.x, dy = e.clientY - from.y;
+        if (Math.abs(dx) + Math.abs(dy) > 3) from.moved = true;
+        latest = { type: "drag", rows: dy / img.clientHeight,
+                   cols: dx / img.clientWidth, start: false };
+        if (!waiting) { waiting = true; requestAnimationFrame(flush); }
+      });
+      img.addEventListener("pointerup", (e) => {
+        if (from && !from.moved) {
+          const box = img.getBoundingClientRect();
+          model.send({ type: "click", row: (e.clientY - box.top) / box.height,
+                       col: (e.clientX - box.left) / box.width });
+        }
+        from = null;
+      });
+      const keys = { ArrowUp: [-1, 0], ArrowDown: [1, 0],
+                     ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      img.addEventListener("keydown", (e) => {
+        if (!(e.key in keys)) return;
+        e.preventDefault(); e.stopPropagation();
+        const [rows, cols] = keys[e.key];
+        model.send({ type: "key", rows, cols });
+      });
+      return () => { if (url) URL.revokeObjectURL(url); };
+    }
+    export default { render };
+    """
+    data = traitlets.Bytes(b"").tag(sync=True)
+    alt = traitlets.Unicode("").tag(sync=True)
+
+
+@dataclass
+class View:
+    """What the explorer shows for one request."""
+
+    panels: dict[str, np.ndarray]  # title -> (n, n, 3) uint8
+    size: tuple[int, int]  # of the whole virtual output
+    window: Window
+    queries: int
+    psnr: dict[str, float]  # of bicubic and model, luma; empty without a truth
+    seconds: float  # that the model took
+
+
+class ScaleExplorer(ipw.VBox):
+    """One slider for the scale, one implicit picture behind it.
+
+    models: a model, or {name: model} for tabs. image: array, PIL image or path; it is
+    shrunk by `downsample` to make the model's input, and serves as the truth up to
+    that scale (downsample=1: no truth, your picture itself is enlarged). Drag the
+    picture or use the arrow keys to move the window.
+    """
+
+    def __init__(self, models, image, downsample: int = 4, scale: float = 4.0):
+        self.models = models if isinstance(models, dict) else {"model": models}
+        self.downsample = downsample
+        self.error: Exception | None = None
+        self.view: View | None = None
+        self.centre = self._centre_at_start = (0.5, 0.5)
+        self._task = None
+        self._wanted = 0  # the number of the latest request
+        self.slider = ipw.FloatLogSlider(
+            value=scale,
+            base=10,
+            min=0,
+            max=math.log10(MAX_SCALE),
+            step=0.002,
+            readout_format=".2f",
+            description="scale ×",
+            layout=ipw.Layout(width="60%"),
+        )
+        self.tabs = ipw.ToggleButtons(options=list(self.models))
+        self.upload = ipw.FileUpload(accept="image/*", description="your own photo")
+        self.titles = ipw.HTML()
+        self.picture = Picture()
+        self.status = ipw.HTML()
+        super().__init__(
+            [
+                ipw.HBox([self.slider, self.upload]),
+                *([self.tabs] if len(self.models) > 1 else []),
+                self.titles,
+                self.picture,
+                self.status,
+            ]
+        )
+        self.set_image(image)
+        self.slider.observe(lambda change: self.request(), "value")
+        self.tabs.observe(lambda change: self.request(), "value")
+        self.upload.observe(self._on_upload, "value")
+        self.picture.on_msg(lambda widget, message, buffers: self.on_pointer(message))
+
+    # What is shown -----------------------------------------------------------------
+
+    def set_image(self, image) -> None:
+        """Show another photograph, in the same place and at the same scale."""
+        if not isinstance(image, np.ndarray):
+            image = np.asarray(to_rgb(open_image(image)))
+        largest = max(image.shape[:2])
+        self.note = ""
+        if largest > LARGEST:
+            size = tuple(max(1, n * LARGEST // largest) for n in image.shape[:2])
+            self.note = (
+                f"Your picture of {image.shape[0]}×{image.shape[1]} pixels was shrunk "
+                f"to {size[0]}×{size[1]} first. "
+            )
+            image = resize(np.ascontiguousarray(image), size)
+        rows, cols = (n // self.downsample for n in image.shape[:2])
+        if min(rows, cols) < 1:
+            raise UserError(
+                f"a picture of {image.shape[:2]} pixels cannot be shrunk "
+                f"{self.downsample} times; choose a larger one"
+            )
+        n = self.downsample
+        self.hr = np.ascontiguousarray(image[: rows * n, : cols * n])
+        self.lr = resize(self.hr, (rows, cols))
+        self._encoded: dict[str, Encoded] = {}
+        self.request(now=True)
+
+    def encoded(self, name: str) -> Encoded:
+        """Features of the input for one model, computed when first needed."""
+        if name not in self._encoded:
+            model = self.models[name]
+            lr = to_tensor(self.lr).to(next(model.parameters()).device)
+            with torch.inference_mode():
+                self._encoded[name] = encode(model.eval(), lr)
+        return self._encoded[name]
+
+    def window(self, scale: float) -> tuple[tuple[int, int], Window]:
+        """Size of the whole output at `scale`, and the part of it that is shown."""
+        size = output_size(self.lr.shape[:2], scale)
+        side = min(VIEW, *size)
+        top, left = (
+            min(max(round(c * n - side / 2), 0), n - side)
+            for c, n in zip(self.centre, size, strict=True)
+        )
+        return size, (top, left, side, side)
+
+    def work(self, scale: float, name: str) -> Iterator[None]:
+        """Render a view step by step; the iterator returns the finished View."""
+        size, window = self.window(scale)
+        top, left, rows, cols = window
+        pixels = np.empty((rows, cols, 3), np.uint8)
+        encoded = self.encoded(name)
+        yield
+        started = time.perf_counter()
+        with torch.inference_mode():
+            for first, piece in decode_rows(self.models[name], encoded, size, window):
+                pixels[first : first + piece.shape[1]] = to_pixels(piece)
+                yield
+        seconds = time.perf_counter() - started
+        panels = {"bicubic": crop_resized(self.lr, size, window), name: pixels}
+        scores = {}
+        if self.downsample > 1:
+            title, truth = self.truth(size, window, scale)
+            if title == "truth":
+                truth_luma = to_luma(to_tensor(truth)[0])
+                scores = {
+                    key: psnr(to_luma(to_tensor(panel)[0]), truth_luma)
+                    for key, panel in panels.items()
+                }
+            panels[title] = truth
+        return View(panels, size, window, rows * cols, scores, seconds)
+
+    def truth(self, size, window: Window, scale: float) -> tuple[str, np.ndarray]:
+        """The photograph at this scale, or its own pixels where it has no more."""
+        if scale <= self.downsample:
+            return "truth", crop_resized(self.hr, size, window)
+        nearest = Image.Resampling.NEAREST
+        return "photograph (its own pixels)", crop_resized(
+            self.hr, size, window, nearest
+        )
+
+    def render(self, scale: float | None = None, name: str | None = None) -> View:
+        """The view at a scale for a model, at once and without touching the widget."""
+        steps = self.work(scale or self.slider.value, name or self.tabs.value)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+
+    # Requests ----------------------------------------------------------------------
+
+    def request(self, now: bool = False) -> None:
+        """Ask for the current state to be drawn; older requests are void."""
+        self._wanted += 1
+        wanted = self._wanted
+        try:
+            loop = None if now else asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop:
+            self._task = loop.create_task(self._draw_soon(wanted))
+            return
+        try:
+            self._show(self.render())
+        except Exception as error:
+            self._fail(error)
+
+    async def _draw_soon(self, wanted: int) -> None:
+        """Draw unless a newer request arrives, before or between two pieces of work."""
+        await asyncio.sleep(0.005)
+        try:
+            steps = self.work(self.slider.value, self.tabs.value)
+            while wanted == self._wanted:
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    self._show(done.value)
+                    return
+                await asyncio.sleep(0)
+        except Exception as error:
+            self._fail(error)
+
+    def _show(self, view: View) -> None:
+        """Put a view into the widget."""
+        self.view, self.error = view, None
+        side = next(iter(view.panels.values())).shape[0]
+        white = np.full((side, GAP, 3), 255, np.uint8)
+        strips = []
+        for panel in view.panels.values():
+            strips += [panel, white]
+        self.picture.data = plots.to_png(Image.fromarray(np.hstack(strips[:-1])), 1)
+        share = 100 / len(view.panels)
+        heads = []
+        for name in view.panels:
+            score = f" · {view.psnr[name]:.2f} dB" if name in view.psnr else ""
+            heads.append(
+                f'<div style="width:{share}%;display:inline-block">{name}{score}</div>'
+            )
+        self.titles.value = f'<div style="max-width:1000px">{"".join(heads)}</div>'
+        top, left, rows, cols = view.window
+        scale = self.slider.value
+        self.picture.alt = (
+            f"{', '.join(view.panels)} side by side at scale {scale:.2f}, rows {top} "
+            f"to {top + rows} and columns {left} to {left + cols} of the output"
+        )
+        self.status.value = (
+            f"{self.note}{self.lr.shape[0]}×{self.lr.shape[1]} → "
+            f"{view.size[0]}×{view.size[1]} (rows × columns); rows {top}–{top + rows}, "
+            f"columns {left}–{left + cols}: {view.queries:,} queries in "
+            f"{view.seconds * 1000:.0f} ms"
+        )
+
+    def _fail(self, error: Exception) -> None:
+        """Say what went wrong where the picture was asked for."""
+        self.error = error
+        self.status.value = f'<span style="color:#D55E00">Not drawn: {error}</span>'
+
+    # Input -------------------------------------------------------------------------
+
+    def on_pointer(self, message: dict) -> None:
+        """Move the window: by dragging (all panels move together) or by arrow keys."""
+        if message.get("type") not in ("drag", "key") or self.view is None:
+            return
+        size, (_, _, rows, cols) = self.window(self.slider.value)
+        step = (message["rows"] * rows, message["cols"] * cols * len(self.view.panels))
+        if message["type"] == "key":
+            self._centre_at_start = self.centre
+            step = (-message["rows"] * rows / 8, -message["cols"] * cols / 8)
+        elif message["start"]:
+            self._centre_at_start = self.centre
+            return
+        self.centre = tuple(
+            min(max(c - s / n, side / 2 / n), 1 - side / 2 / n)
+            for c, s, n, side in zip(
+                self._centre_at_start, step, size, (rows, cols), strict=True
+            )
+        )
+        self.request()
+
+    def _on_upload(self, change) -> None:
+        """Show the photograph that was uploaded; keep the old one if it is none."""
+        if not change["new"]:
+            return
+        try:
+            self.set_image(io.BytesIO(change["new"][0]["content"]))
+        except UserError as error:
+            self._fail(error)
+
+    # Without a kernel --------------------------------------------------------------
+
+    def contact_sheet(self, scales=(1.5, 2.5, 4, 10, 30), side: int = 160) -> None:
+        """Display what the slider would show at some scales, for readers on paper."""
+        pictures, titles = [], []
+        views = [self.render(scale) for scale in scales]
+        for row in range(len(views[0].panels)):
+            for scale, view in zip(scales, views, strict=True):
+                name, panel = list(view.panels.items())[row]
+                score = f"\n{view.psnr[name]:.2f} dB" if name in view.psnr else "\n"
+                titles.append(f"{name.split(' ')[0]} ×{scale:g}{score}")
+                edge = min(side, panel.shape[0])
+                a = (panel.shape[0] - edge) // 2
+                pictures.append(panel[a : a + edge, a : a + edge])
+        sheet = plots.gallery(pictures, titles, side, columns=len(scales))
+        plots.show(sheet, f"Rows {', '.join(views[0].panels)}; scales {scales}")
+
+    def show(self) -> None:
+        """Display the widget, and the contact sheet for where widgets do not live."""
+        display(self)
+        self.contact_sheet()
+
+
+def crop_resized(
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    window: Window,
+    how=Image.Resampling.BICUBIC,
+) -> np.ndarray:
+    """The part `window` of `pixels` resized to `size`, without making the rest.
+
+    Pillow reads nothing outside the box that it resizes, so a margin as wide as the
+    bicubic kernel is made too and cut off again.
+    """
+    box, span, inside = [], [], []
+    for n, whole, first, count in zip(
+        pixels.shape[:2], size, window[:2], window[2:], strict=True
+    ):
+        margin = math.ceil(3 * max(1, whole / n))
+        a, b = max(first - margin, 0), min(first + count + margin, whole)
+        box.append((a * n / whole, min(b * n / whole, n)))
+        span.append(b - a)
+        inside.append(slice(first - a, first - a + count))
+    (top, bottom), (left, right) = box
+    part = Image.fromarray(pixels).resize(
+        (span[1], span[0]), how, box=(left, top, right, bottom)
+    )
+    return np.asarray(part)[tuple(inside)]
