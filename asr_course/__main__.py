@@ -47,14 +47,19 @@ def parser() -> argparse.ArgumentParser:
 
     ev = commands.add_parser("evaluate", help="score a model, or bicubic, on a folder")
     ev.set_defaults(run=run_evaluate)
-    ev.add_argument("--model", default="liif", help="weights, a file, or 'bicubic'")
-    ev.add_argument("--data", type=Path, required=True, help="pictures, or HR/ and LR/")
+    ev.add_argument(
+        "--model", nargs="+", default=["liif"], help="weights, a file, or 'bicubic'"
+    )
+    ev.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="pictures, or HR/ in it"
+    )
     ev.add_argument("--scales", type=number, nargs="+", default=[2, 3, 4])
     ev.add_argument("--protocol", default="liif", help="liif or diinn")
     ev.add_argument(
         "--grey", default="rgb", help="score grey pictures as rgb or as grey"
     )
     ev.add_argument("--json", type=Path, help="write the rows to this file")
+    ev.add_argument("--record", type=Path, help="the same with command and versions")
     ev.add_argument("--save", type=Path, help="write every output into this folder")
     ev.add_argument("--per-image", action="store_true", help="a row for every picture")
     ev.add_argument("--device", default="auto")
@@ -136,26 +141,36 @@ def run_upscale(args) -> None:
 def run_evaluate(args) -> None:
     from asr_course.images import atomic
     from asr_course.metrics import evaluate, format_rows
+    from asr_course.records import save_record
     from asr_course.training import pick_device
     from asr_course.weights import load_model
 
-    model = None
-    if args.model != "bicubic":
-        model = load_model(args.model).to(pick_device(args.device))
-    rows = evaluate(
-        model,
-        args.data,
-        args.scales,
-        protocol=args.protocol,
-        grey=args.grey,
-        per_image=args.per_image,
-        save=args.save,
-        name=args.model,
-    )
-    print(format_rows(rows))
+    device = pick_device(args.device)
+    rows = []
+    for name in args.model:
+        model = None if name == "bicubic" else load_model(name).to(device)
+        for data in args.data:
+            found = evaluate(
+                model,
+                data,
+                args.scales,
+                protocol=args.protocol,
+                grey=args.grey,
+                per_image=args.per_image,
+                save=args.save,
+                name=name,
+            )
+            print(format_rows(found), flush=True)
+            rows += found
     if args.json:
         with atomic(args.json) as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.record:
+        command = f"python -m asr_course evaluate --model {' '.join(args.model)}"
+        command += f" --data {' '.join(folder.name for folder in args.data)}"
+        command += f" --scales {' '.join(f'{scale:g}' for scale in args.scales)}"
+        command += f" --protocol {args.protocol} --grey {args.grey}"
+        save_record(args.record, rows, command)
 
 
 def run_train(args) -> int:
@@ -229,11 +244,7 @@ def run_ablate(args) -> None:
         plan,
         args.seeds,
         device=args.device,
-        on_run=lambda variant, seed, run: print(
-            f"{variant:10} seed {seed}: {run.steps} steps in {run.seconds:.0f} s, "
-            f"L1 {sum(run.losses[-50:]) / len(run.losses[-50:]):.4f}",
-            flush=True,
-        ),
+        on_run=lambda variant, seed: print(f"{variant} seed {seed}: done", flush=True),
     )
     if args.json:
         words = f"--model {args.model} --preset {args.preset}"

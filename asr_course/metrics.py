@@ -233,6 +233,54 @@ def evaluate(
     return rows
 
 
+@torch.inference_mode()
+def protocol_effects(model, pictures: dict, scale: float) -> list[dict]:
+    """How far each choice of a protocol alone moves the mean PSNR: rows of dB.
+
+    Starts from the protocol "liif" on {name: uint8 picture} and changes one thing at
+    a time: who made the input, which channels count, the border, the rounding.
+    """
+    border = math.ceil(scale)
+    mean = {}
+
+    def add(choice: str, decibels: float) -> None:
+        mean.setdefault(choice, []).append(decibels)
+
+    for picture in pictures.values():
+        lr, hr = make_pair(picture, scale, "liif")
+        truth = to_tensor(hr)[0]
+        sr = predict(model, lr, hr.shape[:2], "liif")
+        luma, truth_luma = to_luma(sr), to_luma(truth)
+        rounded = to_tensor(to_pixels(sr))[0]
+        add(
+            "protocol liif: Pillow input, Y, border ceil(s)",
+            psnr(luma, truth_luma, border),
+        )
+        add("RGB instead of Y", psnr(sr, truth, border))
+        add("no border left out", psnr(luma, truth_luma))
+        add("border s + 6 instead of s", psnr(luma, truth_luma, border + 6))
+        add("output rounded to 8 bits", psnr(to_luma(rounded), truth_luma, border))
+        others = {
+            "input by MATLAB's imresize": resize(hr, lr.shape[:2], "matlab"),
+            "input by torch, antialiased": resize(hr, lr.shape[:2], "torch"),
+            "input by torch without antialiasing": to_pixels(
+                F.interpolate(truth[None], lr.shape[:2], mode="bicubic")[0]
+            ),
+        }
+        for choice, other in others.items():
+            sr = predict(model, other, hr.shape[:2], "liif")
+            add(choice, psnr(to_luma(sr), truth_luma, border))
+    first = float(np.mean(next(iter(mean.values()))))
+    return [
+        {
+            "choice": choice,
+            "psnr": float(np.mean(v)),
+            "change": float(np.mean(v)) - first,
+        }
+        for choice, v in mean.items()
+    ]
+
+
 def save_prediction(sr: Tensor, path: Path) -> None:
     """Write one enlarged picture as an 8-bit PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

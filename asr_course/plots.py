@@ -75,15 +75,17 @@ def to_png(picture: Image.Image, level: int = 6) -> bytes:
     return buffer.getvalue()
 
 
+def figure_png(figure) -> bytes:
+    """A matplotlib figure as a PNG; the figure is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    return buffer.getvalue()
+
+
 def show(figure, alt: str) -> None:
     """Display a gallery or a matplotlib figure, with a text for who cannot see it."""
-    if isinstance(figure, Image.Image):
-        data = to_png(figure)
-    else:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=100, bbox_inches="tight", facecolor="white")
-        plt.close(figure)
-        data = buffer.getvalue()
+    data = to_png(figure) if isinstance(figure, Image.Image) else figure_png(figure)
     display(NotebookImage(data=data, alt=alt))
 
 

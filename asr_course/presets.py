@@ -39,13 +39,19 @@ class Preset:
     pair: Plan
     full: Plan
     minutes: float  # for a whole notebook
+    side: int = 256  # rows and columns of the photographs to score on
     precision: str = "no"
     workers: int = 0
 
 
 SMALL = Recipe(batch=16, patch=24, queries=512)
-SMOKE = Plan("tiny", SMALL, Schedule(steps=60, rate=2e-3), pictures=8)
-LESSON = Plan("tiny", SMALL, Schedule(steps=240, rate=2e-3))
+SMOKE = Plan(
+    "tiny",
+    replace(SMALL, batch=8),
+    Schedule(steps=100, rate=4e-3, warmup=10),
+    pictures=8,
+)
+LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=450, rate=3e-3))
 EVENING = Plan("laptop", SMALL, Schedule(steps=3000, rate=1e-3), pictures=400)
 # LIIF's training: 1000 epochs of 1000 steps on DIV2K, halving the rate four times.
 PAPER = Plan(
@@ -55,13 +61,14 @@ PAPER = Plan(
 PRESETS = {
     "smoke": Preset(
         lesson=SMOKE,
-        pair=replace(SMOKE, schedule=Schedule(steps=4, rate=2e-3)),
+        pair=replace(SMOKE, schedule=Schedule(steps=6, rate=4e-3)),
         full=SMOKE,
         minutes=0.5,
+        side=128,
     ),
     "laptop": Preset(
         lesson=LESSON,
-        pair=replace(LESSON, schedule=Schedule(steps=100, rate=2e-3)),
+        pair=replace(LESSON, schedule=Schedule(steps=150, rate=3e-3)),
         full=EVENING,
         minutes=5,
     ),

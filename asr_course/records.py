@@ -4,6 +4,7 @@ Every number in the notebooks' text and in the README comes from a file in
 data/results that one command rewrites.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ import torch
 from asr_course.errors import choose
 from asr_course.images import atomic
 
-RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+DATA = Path(__file__).resolve().parent.parent / "data"
+RESULTS = DATA / "results"
+PAPERS = DATA / "paper_results.csv"
 
 
 def processor() -> str:
@@ -53,6 +56,23 @@ def save_record(path: str | Path, rows: list[dict], command: str, **about) -> No
     }
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def paper_values(
+    method: str, encoder: str, data: str, channel: str
+) -> dict[str, float]:
+    """PSNR that the papers print for a method: {"x2": 38.17, ...}.
+
+    From data/paper_results.csv, which holds every number of the papers' tables. Where
+    two papers print different values, the one that comes first in the file counts.
+    """
+    found = {}
+    with open(PAPERS, newline="") as file:
+        for row in csv.DictReader(file):
+            key = (row["method"], row["encoder"], row["dataset"], row["channel"])
+            if key == (method, encoder, data, channel) and row["metric"] == "PSNR":
+                found.setdefault(row["scale"], float(row["value"]))
+    return found
 
 
 def load_record(name: str) -> dict:

@@ -91,13 +91,15 @@ def shift(coord: Tensor, whole: int, first: int, here: int) -> Tensor:
     return ((coord + 1) * (whole / 2) - first) * (2 / here) - 1
 
 
-def tiles(whole: int, size: int, first: int, count: int) -> Iterator[tuple[int, ...]]:
-    """Cut one axis of a window into pieces of at most TILE low-resolution pixels.
+def tiles(
+    whole: int, size: int, first: int, count: int, tile: int
+) -> Iterator[tuple[int, ...]]:
+    """Cut one axis of a window into pieces of at most `tile` low-resolution pixels.
 
     Yields (first LR pixel, LR pixels, first output pixel, output pixels); each output
     pixel goes with the low-resolution pixel that holds its centre.
     """
-    pieces = math.ceil(whole / TILE)
+    pieces = math.ceil(whole / tile)
     for k in range(pieces):
         start, stop = whole * k // pieces, whole * (k + 1) // pieces
         a = max(cells_to_pixels(start, whole, size), first)
@@ -108,7 +110,11 @@ def tiles(whole: int, size: int, first: int, count: int) -> Iterator[tuple[int, 
 
 @torch.inference_mode()
 def render_tiles(
-    model: nn.Module, lr: Tensor, size: tuple[int, int], window: Window | None = None
+    model: nn.Module,
+    lr: Tensor,
+    size: tuple[int, int],
+    window: Window | None = None,
+    tile: int | None = None,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Render an output of `size`, or a window of it, piece by piece.
 
@@ -116,8 +122,9 @@ def render_tiles(
     """
     top, left, rows, cols = window = check_window(size, window)
     H, W = lr.shape[-2:]
-    for row_tile in tiles(H, size[0], top, rows):
-        for col_tile in tiles(W, size[1], left, cols):
+    tile = tile or TILE
+    for row_tile in tiles(H, size[0], top, rows, tile):
+        for col_tile in tiles(W, size[1], left, cols, tile):
             part = (row_tile[0], col_tile[0], row_tile[1], col_tile[1])
             encoded = encode(model, lr, part)
             piece = (row_tile[2], col_tile[2], row_tile[3], col_tile[3])
@@ -126,16 +133,21 @@ def render_tiles(
 
 
 def render(
-    model: nn.Module, lr: Tensor, size: tuple[int, int], window: Window | None = None
+    model: nn.Module,
+    lr: Tensor,
+    size: tuple[int, int],
+    window: Window | None = None,
+    tile: int | None = None,
 ) -> Tensor:
     """An output of `size` = (rows, cols), or a window of it: (3, h, w), not clamped.
 
     lr is (1, 3, H, W) in [0, 1]; window is (first row, first column, rows, columns).
-    A window equals the same crop of the whole output.
+    A window equals the same crop of the whole output. tile: how many low-resolution
+    rows and columns are encoded at once (default TILE); it does not change the answer.
     """
     _, _, rows, cols = check_window(size, window)
     picture = lr.new_empty(3, rows, cols)
-    for row, col, piece in render_tiles(model, lr, size, window):
+    for row, col, piece in render_tiles(model, lr, size, window, tile):
         picture[:, row : row + piece.shape[1], col : col + piece.shape[2]] = piece
     return picture
 

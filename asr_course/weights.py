@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from asr_course.errors import UserError, choose
@@ -58,8 +58,7 @@ def load_weights(path: str | Path) -> nn.Module:
     path = Path(path)
     config = json.loads(read_metadata(path)["config"])
     model = build(config["name"], encoder=config["encoder"], **config["options"])
-    with safe_open(path, "pt") as file:
-        load_state(model, {key: file.get_tensor(key) for key in file}, path)
+    load_state(model, load_file(path), path)
     return model.eval()
 
 

@@ -130,15 +130,18 @@ class ScaleExplorer(ipw.VBox):
     models: a model, or {name: model} for tabs. image: array, PIL image or path; it is
     shrunk by `downsample` to make the model's input, and serves as the truth up to
     that scale (downsample=1: no truth, your picture itself is enlarged). Drag the
-    picture or use the arrow keys to move the window.
+    picture or use the arrow keys to move the window. centre: where it begins, as
+    fractions of rows and columns.
     """
 
-    def __init__(self, models, image, downsample: int = 4, scale: float = 4.0):
+    def __init__(
+        self, models, image, downsample: int = 4, scale=4.0, centre=(0.5, 0.5)
+    ):
         self.models = models if isinstance(models, dict) else {"model": models}
         self.downsample = downsample
         self.error: Exception | None = None
         self.view: View | None = None
-        self.centre = self._centre_at_start = (0.5, 0.5)
+        self.centre = self._centre_at_start = centre
         self._task = None
         self._wanted = 0  # the number of the latest request
         self.slider = ipw.FloatLogSlider(
@@ -207,19 +210,19 @@ class ScaleExplorer(ipw.VBox):
                 self._encoded[name] = encode(model.eval(), lr)
         return self._encoded[name]
 
-    def window(self, scale: float) -> tuple[tuple[int, int], Window]:
+    def window(self, scale: float, view: int = VIEW) -> tuple[tuple[int, int], Window]:
         """Size of the whole output at `scale`, and the part of it that is shown."""
         size = output_size(self.lr.shape[:2], scale)
-        side = min(VIEW, *size)
+        side = min(view, *size)
         top, left = (
             min(max(round(c * n - side / 2), 0), n - side)
             for c, n in zip(self.centre, size, strict=True)
         )
         return size, (top, left, side, side)
 
-    def work(self, scale: float, name: str) -> Iterator[None]:
+    def work(self, scale: float, name: str, view: int = VIEW) -> Iterator[None]:
         """Render a view step by step; the iterator returns the finished View."""
-        size, window = self.window(scale)
+        size, window = self.window(scale, view)
         top, left, rows, cols = window
         pixels = np.empty((rows, cols, 3), np.uint8)
         encoded = self.encoded(name)
@@ -252,9 +255,11 @@ class ScaleExplorer(ipw.VBox):
             self.hr, size, window, nearest
         )
 
-    def render(self, scale: float | None = None, name: str | None = None) -> View:
+    def render(
+        self, scale: float | None = None, name: str | None = None, view: int = VIEW
+    ) -> View:
         """The view at a scale for a model, at once and without touching the widget."""
-        steps = self.work(scale or self.slider.value, name or self.tabs.value)
+        steps = self.work(scale or self.slider.value, name or self.tabs.value, view)
         while True:
             try:
                 next(steps)
@@ -364,16 +369,14 @@ class ScaleExplorer(ipw.VBox):
 
     def contact_sheet(self, scales=(1.5, 2.5, 4, 10, 30), side: int = 160) -> None:
         """Display what the slider would show at some scales, for readers on paper."""
+        views = [self.render(scale, view=side) for scale in scales]
         pictures, titles = [], []
-        views = [self.render(scale) for scale in scales]
         for row in range(len(views[0].panels)):
             for scale, view in zip(scales, views, strict=True):
                 name, panel = list(view.panels.items())[row]
                 score = f"\n{view.psnr[name]:.2f} dB" if name in view.psnr else "\n"
                 titles.append(f"{name.split(' ')[0]} ×{scale:g}{score}")
-                edge = min(side, panel.shape[0])
-                a = (panel.shape[0] - edge) // 2
-                pictures.append(panel[a : a + edge, a : a + edge])
+                pictures.append(panel)
         sheet = plots.gallery(pictures, titles, side, columns=len(scales))
         plots.show(sheet, f"Rows {', '.join(views[0].panels)}; scales {scales}")
 

@@ -37,7 +37,8 @@ class MLP(nn.Module):
         return self.after_first(self.layers[0](x))
 
     def after_first(self, x: Tensor) -> Tensor:
-        """The rest of the network, given the first layer's output: (..., D)."""
+        """The rest of the network, from the first layer's output (..., D), which it
+        overwrites."""
         for layer in self.layers[1:]:
             x = layer(x.relu_())
         return x

@@ -131,18 +131,25 @@ class LIIF(ImplicitModel):
         weight = weight.view(-1, latent.shape[1], kernel, kernel)  # (D, C, k, k)
         return F.conv2d(latent, weight, first.bias, padding=kernel // 2).movedim(1, -1)
 
-    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """The same as `predict_plain`, with the first layer split: (B, h, w, 3)."""
+    def opinions(self, features: Features, coord: Tensor, cell: Tensor):
+        """Each latent's weight S_t / S (B, h, w) and answer f_t (B, h, w, 3).
+
+        As in `predict_plain`, but with the first layer split: `content` is looked up.
+        """
         _, H, W, _ = features.content.shape
         weight = self.mlp.layers[0].weight[:, self.latent_size :]  # (D, 2 or 4)
         shift = 0
         if self.options.cell_decode:
             pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
             shift = F.linear(pixel, weight[:, 2:])[:, None, None]  # (B, 1, 1, D)
-        rgb = 0
         for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
             row, col = (2 * axis[..., None] for axis in offset)
             place = row * weight[:, 0] + shift + col * weight[:, 1]  # (B, h, w, D)
-            hidden = look_up(features.content, i, j) + place
-            rgb = rgb + share[..., None] * self.mlp.after_first(hidden)
+            yield share, self.mlp.after_first(look_up(features.content, i, j) + place)
+
+    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+        """The weighted sum of all opinions (Eq. 4): (B, h, w, 3), normalised."""
+        rgb = 0
+        for share, answer in self.opinions(features, coord, cell):
+            rgb = rgb + share[..., None] * answer
         return rgb

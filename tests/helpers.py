@@ -1,0 +1,58 @@
+"""What several test files need: golden numbers, pictures, models that are awake."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr_course import build
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+SHARED = ROOT.parent / "shared" / "data"  # photographs some developers have
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no {SHARED}")
+
+
+@cache
+def golden(name: str) -> dict[str, np.ndarray]:
+    """All arrays of one golden file."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return dict(file)
+
+
+def golden_tensor(name: str, key: str) -> Tensor:
+    """One array of a golden file as a tensor of its own."""
+    return torch.tensor(golden(name)[key])
+
+
+def golden_state(name: str, prefix: str) -> dict[str, Tensor]:
+    """The weights that a golden file keeps under `prefix`, without the prefix."""
+    return {
+        key.removeprefix(prefix): torch.tensor(value)
+        for key, value in golden(name).items()
+        if key.startswith(prefix)
+    }
+
+
+def awake(model: nn.Module) -> nn.Module:
+    """`model` with a random last layer: a model with `skip` starts with a zero one."""
+    nn.init.normal_(model.mlp.layers[-1].weight, std=0.3)
+    nn.init.normal_(model.mlp.layers[-1].bias, std=0.3)
+    return model.eval()
+
+
+def tiny(**options) -> nn.Module:
+    """A LIIF of size tiny that answers with something else than its input."""
+    return awake(build("liif", "tiny", **options))
+
+
+def picture(rows: int, cols: int, seed: int = 0) -> np.ndarray:
+    """A smooth picture with some noise: (rows, cols, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    r, c = np.mgrid[:rows, :cols] / 9
+    waves = [np.sin(r + k) + np.cos(c * (k + 1)) for k in range(3)]
+    pixels = 128 + 45 * np.stack(waves, axis=-1) + rng.normal(0, 8, (rows, cols, 3))
+    return pixels.clip(0, 255).astype(np.uint8)

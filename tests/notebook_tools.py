@@ -1,0 +1,206 @@
+"""Keep notebooks true: same code as the package, outputs that are fresh and clean.
+
+    python tests/notebook_tools.py sync      copy package code into teaching cells
+    python tests/notebook_tools.py outputs   run every notebook, store its outputs
+
+A cell that teaches a package object names it in its metadata:
+{"asr": {"defines": "asr_course.coords.neighbours"}}. A cell that reads recorded results
+needs no mark: all records and weights whose names it mentions go into the stamp.
+"""
+
+import ast
+import hashlib
+import inspect
+import os
+import re
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+import nbformat
+import papermill
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def source_of(dotted: str) -> str:
+    """The source code of a package object, for example asr_course.coords.nearest."""
+    module, _, name = dotted.rpartition(".")
+    return inspect.getsource(getattr(import_module(module), name)).rstrip()
+
+
+def taught(notebook) -> list:
+    """The cells that teach a package object."""
+    return [c for c in notebook.cells if "defines" in c.metadata.get("asr", {})]
+
+
+def syntax(source: str) -> str:
+    """A syntax tree as text, without docstrings: equal for code that does the same."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            node.body = body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def sync(path: Path) -> int:
+    """Rewrite the teaching cells of a notebook; how many changed."""
+    notebook, changed = nbformat.read(path, as_version=4), 0
+    for cell in taught(notebook):
+        source = source_of(cell.metadata["asr"]["defines"])
+        if cell.source != source:
+            cell.source, changed = source, changed + 1
+    if changed:
+        nbformat.write(notebook, path)
+    return changed
+
+
+def inputs_of(notebook) -> list[Path]:
+    """The shipped weights and records whose names stand in the notebook's code."""
+    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+    named = set(re.findall(r"load_(?:pretrained|record)\(\"([\w-]+)\"", code))
+    files = [*(ROOT / "data/weights").iterdir(), *(ROOT / "data/results").iterdir()]
+    return sorted(f for f in files if f.stem in named)
+
+
+def stamp(notebook) -> str:
+    """A hash of what the outputs depend on: code cells, weights and records read."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            digest.update(cell.source.encode())
+    for path in inputs_of(notebook):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def with_solutions(notebook):
+    """The notebook with every exercise's folded solution put into its stub."""
+    solutions = {}
+    for cell in notebook.cells:
+        name = cell.metadata.get("asr", {}).get("solves")
+        if name:
+            solutions[name] = re.search(r"```python\n(.*?)```", cell.source, re.S)[1]
+    for cell in notebook.cells:
+        name = cell.metadata.get("asr", {}).get("stub")
+        if name:
+            check = cell.source[
+                cell.source.rindex("\n", 0, cell.source.index("check(")) :
+            ]
+            cell.source = solutions.pop(name).rstrip() + "\n" + check
+    if solutions:
+        raise ValueError(f"solutions without a stub: {sorted(solutions)}")
+    return notebook
+
+
+def execute(notebook, preset: str, timeout: int = 600, **parameters):
+    """Run a notebook with papermill, from a temporary folder; the executed notebook."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder, "in.ipynb"), Path(folder, "out.ipynb")
+        nbformat.write(notebook, source)
+        papermill.execute_notebook(
+            source,
+            result,
+            {"PRESET": preset, "OUT_DIR": str(Path(folder, "runs")), **parameters},
+            kernel_name="python3",
+            cwd=folder,
+            execution_timeout=timeout,
+            progress_bar=False,
+        )
+        return nbformat.read(result, as_version=4)
+
+
+def faults(executed) -> list[str]:
+    """What went wrong in a run that papermill calls a success."""
+    found = []
+    for k, cell in enumerate(executed.cells):
+        if cell.cell_type != "code":
+            continue
+        if cell.execution_count is None and cell.source.strip():
+            found.append(f"cell {k} never ran: {cell.source[:60]!r}")
+        found += [
+            f"cell {k} shows an error: {output.get('ename')}"
+            for output in cell.outputs
+            if output.output_type == "error"
+        ]
+    state = executed.metadata.get("widgets", {})
+    for model in (
+        state.get("application/vnd.jupyter.widget-state+json", {})
+        .get("state", {})
+        .values()
+    ):
+        for output in model["state"].get("outputs") or []:
+            if output.get("output_type") == "error":
+                found.append(f"a widget hides an error: {output.get('ename')}")
+        value = model["state"].get("value")
+        if isinstance(value, str) and "Not drawn:" in value:
+            found.append(f"a widget failed: {value}")
+    return found
+
+
+def clean(executed, original):
+    """The original notebook with the outputs of a run that are worth keeping."""
+    ran = [
+        c
+        for c in executed.cells
+        if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
+    for cell, done in zip(original.cells, ran, strict=True):
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count = None
+        cell.outputs = []
+        for output in done.outputs:
+            is_widget = any("jupyter.widget" in kind for kind in output.get("data", {}))
+            if is_widget or output.get("name") == "stderr":
+                continue
+            if output.output_type == "stream" and cell.outputs:
+                last = cell.outputs[-1]
+                if last.output_type == "stream":  # prints that came in two pieces
+                    last.text += output.text
+                    continue
+            cell.outputs.append(output)
+    count = 0
+    for cell in original.cells:
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output["execution_count"] = count
+    original.metadata.pop("widgets", None)
+    original.metadata["asr"] = {"stamp": stamp(original)}
+    return original
+
+
+def write_outputs(path: Path) -> None:
+    """Execute a notebook with the laptop preset and store its outputs in place."""
+    notebook = nbformat.read(path, as_version=4)
+    executed = execute(notebook, "laptop")
+    if found := faults(executed):
+        raise SystemExit(f"{path.name}: " + "; ".join(found))
+    nbformat.write(clean(executed, nbformat.read(path, as_version=4)), path)
+    size = path.stat().st_size / 1e6
+    print(f"{path.name}: outputs written, {size:.2f} MB")
+
+
+if __name__ == "__main__":
+    command = sys.argv[1] if len(sys.argv) == 2 else ""
+    if command == "sync":
+        for notebook_path in NOTEBOOKS:
+            print(notebook_path.name, sync(notebook_path), "cells rewritten")
+    elif command == "outputs":
+        os.environ.setdefault("OMP_NUM_THREADS", "2")
+        for notebook_path in NOTEBOOKS:
+            write_outputs(notebook_path)
+    else:
+        raise SystemExit(__doc__)

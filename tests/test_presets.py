@@ -1,0 +1,95 @@
+"""Presets: the parameters of a notebook, checked, and one table of values."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from asr_course.data import Recipe
+from asr_course.errors import UserError
+from asr_course.models import SIZES
+from asr_course.presets import PRESETS, setup
+
+
+@pytest.mark.parametrize(
+    "preset, hint",
+    [("laptp", "Did you mean 'laptop'"), ("GPU", None), ("", None), (3, None)],
+)
+def test_unknown_preset_lists_them(preset, hint):
+    with pytest.raises(UserError) as caught:
+        setup(preset, device="cpu")
+    assert f"unknown preset {preset!r}" in str(caught.value)
+    assert "choose from smoke, laptop, gpu" in str(caught.value)
+    assert hint is None or hint in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.0, "0", None, True])
+def test_bad_seeds(seed):
+    with pytest.raises(UserError, match="seed must be a whole number"):
+        setup("smoke", device="cpu", seed=seed)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpuu", ""])
+def test_bad_devices(device):
+    with pytest.raises(UserError, match="unknown device"):
+        setup("smoke", device=device)
+
+
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="calls .split() on it")
+@pytest.mark.parametrize("device", [None, 0])
+def test_devices_that_are_no_text(device):
+    """Papermill passes numbers and None on as they are."""
+    with pytest.raises(UserError, match="device"):
+        setup("smoke", device=device)
+
+
+def test_absent_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="'cuda' is not there; use 'auto' or 'cpu'"):
+        setup("smoke", device="cuda")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_setup_says_one_line_and_seeds(name, capsys, tmp_path):
+    run = setup(name, device="cpu", seed=11, out_dir=tmp_path)
+    first = torch.rand(4)
+    torch.manual_seed(11)
+    assert torch.equal(torch.rand(4), first)
+    assert (run.name, run.seed, run.out) == (name, 11, tmp_path)
+    assert run.preset is PRESETS[name]
+    assert run.device == torch.device("cpu")
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 1 and printed.err == ""
+    assert f"preset {name} on cpu" in printed.out and "seed 11" in printed.out
+    assert torch.__version__ in printed.out
+
+
+def test_setup_creates_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    setup("smoke", device="cpu", out_dir="runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_plans_can_be_built(name):
+    preset = PRESETS[name]
+    for plan in (preset.lesson, preset.pair, preset.full):
+        assert all(plan.size in sizes for sizes in SIZES.values())
+        assert plan.schedule(0) > 0
+        assert plan.pictures >= 1
+
+
+def test_gpu_preset_is_the_papers_recipe():
+    """A million steps of 16 patches of 48 x 48, 1e-4 halved four times."""
+    plan = PRESETS["gpu"].full
+    assert plan.size == "paper" and plan.recipe == Recipe()
+    assert plan.schedule.steps == 1_000_000
+    rates = [plan.schedule(step) for step in (0, 200_000, 400_000, 600_000, 999_999)]
+    assert rates == pytest.approx([1e-4, 5e-5, 2.5e-5, 1.25e-5, 6.25e-6])
+
+
+def test_presets_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        PRESETS["smoke"].minutes = 3
+    with pytest.raises(FrozenInstanceError):
+        PRESETS["smoke"].full.schedule.steps = 3
