@@ -2,7 +2,7 @@
 
 from asr_course.models import MODELS, build, count_parameters
 from asr_course.presets import setup
-from asr_course.render import render, upscale
+from asr_course.render import upscale
 from asr_course.weights import load_pretrained, load_weights
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "count_parameters",
     "load_pretrained",
     "load_weights",
-    "render",
     "setup",
     "upscale",
 ]

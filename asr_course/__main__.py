@@ -1,8 +1,7 @@
-"""python -m asr_course train | evaluate | upscale: the course from a command line."""
+"""python -m asr_course upscale | evaluate | train | ablate: from a command line."""
 
 import argparse
 import ast
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         return args.run(args) or 0
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"asr_course {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -23,9 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (--help explains)\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    """The three commands and their options."""
-    top = argparse.ArgumentParser(
+    """The commands and their options."""
+    top = OneLineParser(
         prog="python -m asr_course", description="Arbitrary-scale super-resolution."
     )
     commands = top.add_subparsers(dest="command", required=True)
@@ -74,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--encoder", help="an encoder other than the preset's")
     tr.add_argument("--steps", type=int)
     tr.add_argument("--seed", type=int, default=0)
+    tr.add_argument("--terms", help="who may use the weights, for their card")
     tr.add_argument("--resume", action="store_true", help="continue what --out holds")
     tr.add_argument("--device", default="auto")
 
@@ -89,14 +96,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def number(text: str) -> float:
-    """A number; argparse turns the ValueError into its own message."""
-    value = float(text)
+    """A number, whole ones as int."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     return int(value) if value.is_integer() else value
 
 
 def rows_by_columns(text: str) -> tuple[int, int]:
-    """ "240x320" as (240, 320)."""
-    rows, cols = text.lower().split("x")
+    """The words 240x320 as (240, 320)."""
+    rows, times, cols = text.lower().partition("x")
+    if not (times and rows.isdecimal() and cols.isdecimal()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not ROWSxCOLUMNS, for example 240x320"
+        )
     return int(rows), int(cols)
 
 
@@ -115,23 +129,31 @@ def parse_options(pairs: list[str]) -> dict:
 
 
 def run_upscale(args) -> None:
+    from tqdm import tqdm
+
     from asr_course.images import check_writable, open_image, save_image
     from asr_course.render import check_size, upscale
     from asr_course.training import pick_device
     from asr_course.weights import load_model
 
-    check_writable(args.output)
     image = open_image(args.input)
+    check_writable(args.output, image.has_transparency_data)
     given = image.size[::-1]
     size = check_size(given, args.scale, args.size, args.max_pixels)
     model = load_model(args.model).to(pick_device(args.device))
-    save_image(
-        upscale(model, image, size=size, max_pixels=args.max_pixels), args.output
-    )
+    with tqdm(total=100, unit="%", disable=None) as bar:  # only on a terminal
+        result = upscale(
+            model,
+            image,
+            size=size,
+            max_pixels=args.max_pixels,
+            on_progress=lambda done: bar.update(round(100 * done) - bar.n),
+        )
+    save_image(result, args.output)
     print(
         f"{args.output}: {given[0]}x{given[1]} to {size[0]}x{size[1]} (rows x columns)"
     )
-    if abs(size[0] * given[1] / (size[1] * given[0]) - 1) > 0.01:
+    if args.size and abs(size[0] * given[1] / (size[1] * given[0]) - 1) > 0.01:
         print(
             f"note: rows grew {size[0] / given[0]:.3g} times, columns "
             f"{size[1] / given[1]:.3g} times, so shapes are stretched"
@@ -139,17 +161,25 @@ def run_upscale(args) -> None:
 
 
 def run_evaluate(args) -> None:
-    from asr_course.images import atomic
     from asr_course.metrics import evaluate, format_rows
-    from asr_course.records import save_record
+    from asr_course.records import save_record, write_json
     from asr_course.training import pick_device
     from asr_course.weights import load_model
 
+    for file in (args.json, args.record):
+        if file and (file.is_dir() or not file.parent.is_dir()):
+            raise UserError(f"cannot write {file}: no such folder, or it is one itself")
+    if args.save and args.save.exists() and not args.save.is_dir():
+        raise UserError(f"--save takes a folder, and {args.save} is a file")
+    several = len(args.model) * len(args.data) > 1
     device = pick_device(args.device)
     rows = []
     for name in args.model:
         model = None if name == "bicubic" else load_model(name).to(device)
         for data in args.data:
+            save = args.save
+            if save and several:
+                save = save / Path(name).stem / data.name
             found = evaluate(
                 model,
                 data,
@@ -157,14 +187,13 @@ def run_evaluate(args) -> None:
                 protocol=args.protocol,
                 grey=args.grey,
                 per_image=args.per_image,
-                save=args.save,
+                save=save,
                 name=name,
             )
             print(format_rows(found), flush=True)
             rows += found
     if args.json:
-        with atomic(args.json) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(args.json, rows)
     if args.record:
         command = f"python -m asr_course evaluate --model {' '.join(args.model)}"
         command += f" --data {' '.join(folder.name for folder in args.data)}"
@@ -174,6 +203,7 @@ def run_evaluate(args) -> None:
 
 
 def run_train(args) -> int:
+    from asr_course.coords import round_half_up
     from asr_course.data import Folder, Procedural
     from asr_course.models import build
     from asr_course.presets import PRESETS
@@ -189,7 +219,7 @@ def run_train(args) -> int:
     options = parse_options(args.set)
     model = build(args.model, plan.size, args.encoder, **options)
     if args.data:
-        largest = int(plan.recipe.patch * plan.recipe.scale_max) + 1
+        largest = round_half_up(plan.recipe.patch * plan.recipe.scale_max)
         images = Folder(args.data, smallest=largest)
         if images.left_out:
             print(
@@ -197,6 +227,8 @@ def run_train(args) -> int:
             )
     else:
         images = Procedural(plan.pictures, args.seed)
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out takes a folder, and {args.out} is a file")
     weights = args.out / f"{args.model}.safetensors"
     if weights.exists() and not args.resume:
         raise UserError(f"{weights} exists; choose another --out, or delete it first")
@@ -223,6 +255,7 @@ def run_train(args) -> int:
         "data": args.data.name if args.data else f"{plan.pictures} generated pictures",
         "steps": run.steps,
         "seed": args.seed,
+        "terms": args.terms or "not stated; those of the training pictures apply",
         "final_l1": sum(run.losses[-100:]) / len(run.losses[-100:]),
         "command": "python -m asr_course train " + " ".join(command_of(args)),
     }

@@ -10,6 +10,7 @@ centre lies in a drawn cell. Models that answer cell by cell (DIIF) and models t
 answer pixel by pixel train on exactly the same data that way.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -142,6 +143,8 @@ class Folder(Sequence):
                 f"pictures has {max(map(min, sizes.values()))}"
             )
         self.left_out = len(sizes) - len(self.paths)
+        listing = [(path.name, path.stat().st_size) for path in self.paths]
+        self.fingerprint = hashlib.sha256(repr(listing).encode()).hexdigest()[:12]
         self._cache, self._room = {}, cache
 
     def __len__(self) -> int:
@@ -162,6 +165,7 @@ class Procedural(Sequence):
 
     def __init__(self, count: int = 24, seed: int = 0, size: int = 256):
         self.count, self.seed, self.size = count, seed, size
+        self.fingerprint = f"{count} generated pictures of size {size}, seed {seed}"
         self._draw = lru_cache(maxsize=None)(dead_leaves)
 
     def __len__(self) -> int:

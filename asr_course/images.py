@@ -12,6 +12,7 @@ from torch import Tensor
 
 from asr_course.errors import UserError, choose
 
+TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # the EXIF tag by which a camera says which way is up
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
 
@@ -34,12 +35,16 @@ def open_image(source) -> Image.Image:
     """
     try:
         image = source if isinstance(source, Image.Image) else Image.open(source)
-        turned = image.getexif().get(ORIENTATION, 1) != 1
+        # Pillow decodes a whole PNG to look for EXIF data at its end.
+        may_turn = image.format != "PNG" or "exif" in image.info
+        turned = may_turn and image.getexif().get(ORIENTATION, 1) != 1
         return ImageOps.exif_transpose(image) if turned else image
     except FileNotFoundError:
         raise UserError(f"no such file: {source}") from None
     except IsADirectoryError:
         raise UserError(f"{source} is a folder; a picture was expected") from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{source} is too large to open safely: {error}") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"cannot read {source} as a picture: {error}") from None
 
@@ -53,7 +58,8 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     try:
         image.load()
     except (OSError, SyntaxError) as error:
-        raise UserError(f"the picture is damaged: {error}") from None
+        name = getattr(image, "filename", "") or "the picture"
+        raise UserError(f"{name} is damaged: {error}") from None
     if image.mode == "F":
         raise UserError(
             "the picture holds floating-point pixels, whose white is unknown; "
@@ -63,10 +69,10 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)), None
     alpha = None
+    grey = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
-    grey = image.mode in ("1", "L", "LA")
     return image.convert("L" if grey else "RGB"), alpha
 
 
@@ -96,27 +102,27 @@ def to_pixels(picture: Tensor) -> np.ndarray:
 def save_image(image: Image.Image, path: str | Path) -> None:
     """Write a picture whole or not at all."""
     path = Path(path)
-    check_writable(path)
-    fits = image.mode not in ("RGBA", "LA") or path.suffix.lower() in (
-        ".png",
-        ".webp",
-        ".tif",
-        ".tiff",
-    )
-    if not fits:
+    check_writable(path, transparent=image.mode in ("RGBA", "LA"))
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    try:
+        with atomic(path) as temporary:
+            image.save(temporary, format=kind)
+    except (OSError, ValueError) as error:
+        size = f"{image.height}x{image.width} pixels as {kind}"
+        hint = "" if kind == "PNG" else "; a .png holds larger pictures"
+        raise UserError(f"cannot write {path}, {size}: {error}{hint}") from None
+
+
+def check_writable(path: str | Path, transparent: bool = False) -> None:
+    """UserError unless a picture, perhaps a transparent one, can be written there."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"cannot write {path}: end its name in .png (or .jpg, .tif …)")
+    if transparent and path.suffix.lower() not in TRANSPARENT:
         raise UserError(
             f"{path.suffix} files hold no transparency and this picture has some: "
             "write a .png"
         )
-    with atomic(path) as temporary:
-        image.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
-
-
-def check_writable(path: str | Path) -> None:
-    """UserError unless a picture can be written at `path`."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"cannot write {path}: end its name in .png (or .jpg, .tif …)")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():

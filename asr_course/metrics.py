@@ -158,7 +158,9 @@ class Benchmark:
 
     def __init__(self, source: str | Path | dict):
         self.in_memory = source if isinstance(source, dict) else None
-        if self.in_memory:
+        if self.in_memory is not None:
+            if not source:
+                raise UserError("no pictures to score on")
             self.folder, self.paths = (
                 Path("bundled photographs"),
                 list(map(Path, source)),
@@ -171,7 +173,7 @@ class Benchmark:
 
     def pair(self, path: Path, scale: float, protocol: str) -> tuple:
         """(input, truth) of one picture, (rows, cols, 3) uint8."""
-        if self.in_memory:
+        if self.in_memory is not None:
             return make_pair(self.in_memory[str(path)], scale, protocol)
         hr = np.asarray(to_rgb(open_image(path)))
         lr_path = self.low and self.low / f"X{scale:g}" / path.name
@@ -179,8 +181,12 @@ class Benchmark:
             return make_pair(hr, scale, protocol)
         lr = np.asarray(to_rgb(open_image(lr_path)))
         rows, cols = (round_half_up(n * scale) for n in lr.shape[:2])
-        if rows > hr.shape[0] or cols > hr.shape[1]:
-            raise UserError(f"{lr_path} times {scale:g} is larger than {path}")
+        over = hr.shape[0] - rows, hr.shape[1] - cols
+        if min(over) < 0 or max(over) >= scale:
+            raise UserError(
+                f"{lr_path} times {scale:g} has {rows}x{cols} pixels, {path} has "
+                f"{hr.shape[0]}x{hr.shape[1]}: the two do not belong together"
+            )
         return lr, hr[:rows, :cols]
 
 

@@ -48,7 +48,7 @@ SMALL = Recipe(batch=16, patch=24, queries=512)
 SMOKE = Plan(
     "tiny",
     replace(SMALL, batch=8),
-    Schedule(steps=100, rate=4e-3, warmup=10),
+    Schedule(steps=100, rate=3e-3),
     pictures=8,
 )
 LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=450, rate=3e-3))
@@ -61,7 +61,7 @@ PAPER = Plan(
 PRESETS = {
     "smoke": Preset(
         lesson=SMOKE,
-        pair=replace(SMOKE, schedule=Schedule(steps=6, rate=4e-3)),
+        pair=replace(SMOKE, schedule=Schedule(steps=6, rate=3e-3)),
         full=SMOKE,
         minutes=0.5,
         side=128,

@@ -7,6 +7,7 @@ data/results that one command rewrites.
 import csv
 import hashlib
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -43,6 +44,20 @@ def code_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def write_json(path: str | Path, value) -> None:
+    """Write strict JSON, whole or not at all; what is not finite becomes null."""
+
+    def finite(value):
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(finite(value), indent=1) + "\n")
+
+
 def save_record(path: str | Path, rows: list[dict], command: str, **about) -> None:
     """Write rows with the command that made them, versions and hardware."""
     record = {
@@ -54,8 +69,7 @@ def save_record(path: str | Path, rows: list[dict], command: str, **about) -> No
         "code": code_hash(),
         "rows": rows,
     }
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(path, record)
 
 
 def paper_values(

@@ -11,6 +11,7 @@ Letters: H W low-resolution rows and columns, h w output rows and columns.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -171,7 +172,7 @@ def check_size(
     if (scale is None) == (size is None):
         raise UserError("give either a scale or a size")
     if scale is not None:
-        if not (isinstance(scale, int | float) and math.isfinite(scale)):
+        if not (isinstance(scale, Real) and math.isfinite(scale)):
             raise UserError(f"scale must be a finite number, not {scale}")
         if scale < 1:
             raise UserError(
@@ -182,7 +183,8 @@ def check_size(
                 too_large(f"x{scale:g} of {given[0]}x{given[1]}", max_pixels)
             )
         size = output_size(given, scale)
-    if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+    pair = isinstance(size, list | tuple) and len(size) == 2
+    if not pair or not all(isinstance(n, Integral) and n > 0 for n in size):
         raise UserError(
             f"size must be two whole numbers above 0, rows x columns: {size}"
         )
@@ -193,7 +195,7 @@ def check_size(
         )
     if size[0] * size[1] > max_pixels:
         raise UserError(too_large(f"{size[0]}x{size[1]}", max_pixels))
-    return tuple(size)
+    return int(size[0]), int(size[1])
 
 
 def too_large(what: str, max_pixels: int) -> str:

@@ -7,13 +7,16 @@ the weights, Adam's moments and the step, and a resumed run continues bit for bi
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from torch import nn
 from torch.utils.data import DataLoader
@@ -39,17 +42,17 @@ class Schedule:
 
     def __post_init__(self):
         choose("schedule shape", self.shape, ("cosine", "halve"))
-        if self.steps < 1 or not self.rate > 0:
+        if self.steps < 1 or not self.rate > 0 or self.warmup < 0:
             raise UserError(
-                f"a run takes at least 1 step at a rate above 0, "
-                f"not {self.steps} at {self.rate}"
+                "a run takes at least 1 step at a rate above 0, after 0 or more of "
+                f"warm-up, not {self.steps} at {self.rate} after {self.warmup}"
             )
 
     def __call__(self, step: int) -> float:
         """The learning rate of step 0, 1, ..., steps - 1."""
         if self.shape == "halve":
             return self.rate * 0.5 ** (5 * step // self.steps)
-        warm = min(1, (step + 1) / self.warmup)
+        warm = min(1, (step + 1) / max(1, self.warmup))
         return self.rate * warm * (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
@@ -72,9 +75,11 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    choose("device", name.split(":")[0], ("auto", "cpu", "cuda", "mps"))
+    kind, _, number = str(name).partition(":")
+    choose("device", kind, ("auto", "cpu", "cuda", "mps"))
     there = {"cpu": True, "cuda": torch.cuda.is_available()}
-    if not there.get(name.split(":")[0], torch.backends.mps.is_available()):
+    there["mps"] = torch.backends.mps.is_available()
+    if not there.get(kind) or (":" in str(name) and not number.isdecimal()):
         raise UserError(f"device {name!r} is not there; use 'auto' or 'cpu'")
     return torch.device(name)
 
@@ -99,15 +104,12 @@ def train(
     out: folder for checkpoint.pt, written every `save_every` seconds, at the end and
     on an interrupt (Ctrl-C, or the stop button of Jupyter); None saves nothing.
     resume: continue from out/checkpoint.pt if it belongs to this very run, else start
-    anew. on_step: called after every step with the steps done and all losses.
-    precision: "no", "fp16" or "bf16", on a GPU. An interrupt is not an error: the
-    model keeps what it learned and `Run.interrupted` is True.
+    anew; a finished run is loaded and not trained further. on_step: called after every
+    step with the steps done and all losses. precision: "no", "fp16" or "bf16", on a
+    GPU. An interrupt is not an error: the step is finished and saved, the model keeps
+    what it learned, and `Run.interrupted` is True.
     """
-    accelerator = Accelerator(
-        cpu=pick_device(device).type == "cpu",
-        mixed_precision=precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-    )
+    accelerator = make_accelerator(pick_device(device), precision)
     plan = run_plan(model, images, recipe, schedule, seed)
     checkpoint = Path(out) / "checkpoint.pt" if out else None
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.rate)
@@ -129,47 +131,93 @@ def train(
             save_checkpoint(checkpoint, plan, model, optimizer, step, losses)
 
     network.train()
-    step, started, saved, interrupted = first, time.monotonic(), time.monotonic(), False
-    bar = tqdm(total=schedule.steps, initial=first, unit="step", disable=not progress)
+    step, started, saved = first, time.monotonic(), time.monotonic()
+    stop = Stop()
     try:
-        for sample in loader:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(step)
-            with accelerator.autocast():
-                guess = network(sample.lr, sample.coord, sample.cell)
-                loss = (guess - sample.target).abs().mean()
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
-            # From here to `step += 1` an interrupt would count a step wrongly; a
-            # finished step without its count is the harmless way round, because the
-            # weights that are saved below always come with the moments of that step.
-            losses.append(accelerator.reduce(loss.detach(), "mean").item())
-            step += 1
-            bar.update()
-            bar.set_postfix(l1=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
-            if on_step:
-                on_step(step, losses)
-            if time.monotonic() - saved > save_every:
-                save(step)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        bar.close()
+        with stop, progress_bar(schedule.steps, first, progress) as bar:
+            for sample in loader:
+                for group in optimizer.param_groups:
+                    group["lr"] = schedule(step)
+                with accelerator.autocast():
+                    guess = network(sample.lr, sample.coord, sample.cell)
+                    loss = (guess - sample.target).abs().mean()
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                optimizer.step()
+                losses.append(accelerator.reduce(loss.detach(), "mean").item())
+                step += 1
+                bar.update()
+                bar.set_postfix(l1=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
+                if on_step:
+                    on_step(step, losses)
+                if stop.asked:
+                    break
+                if time.monotonic() - saved > save_every:
+                    save(step)
+                    saved = time.monotonic()
+    except KeyboardInterrupt:  # raised by the data or by on_step: between two steps
+        if stop.asked:  # or by a second interrupt, which may strike anywhere
+            raise
+        stop.asked = True
     save(step)
     model.eval()
-    return Run(model, step, losses, time.monotonic() - started, interrupted)
+    return Run(model, step, losses, time.monotonic() - started, stop.asked)
+
+
+class Stop:
+    """Turns an interrupt into a wish that the loop grants after the current step.
+
+    An exception could strike between moving the weights and counting the step, and a
+    checkpoint made then would repeat that step. A second interrupt is raised at once.
+    """
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self._here = threading.current_thread() is threading.main_thread()
+        if self._here:  # only the main thread receives signals
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def _ask(self, number, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_) -> None:
+        if self._here:
+            signal.signal(signal.SIGINT, self._before)
+
+
+def progress_bar(steps: int, first: int, shown: bool) -> tqdm:
+    """tqdm over the steps of a run; `shown` False keeps it silent."""
+    return tqdm(total=steps, initial=first, unit="step", disable=not shown)
+
+
+def make_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """An Accelerator for this device; a batch is split among processes, if several.
+
+    Accelerate remembers the first device and precision of a process. A notebook may
+    choose again, so a process that is alone forgets them first.
+    """
+    if PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
 
 
 def run_plan(model, images, recipe: Recipe, schedule: Schedule, seed: int) -> dict:
     """All that decides what a run computes: checkpoints resume only their own."""
     return {
-        "model": getattr(model, "config", repr(model)),
+        "model": getattr(model, "config", repr(model) + repr(model.options)),
         "recipe": asdict(recipe),
         "schedule": asdict(schedule),
         "seed": seed,
-        "images": len(images),
+        "images": getattr(images, "fingerprint", len(images)),
     }
 
 
@@ -187,27 +235,42 @@ def save_checkpoint(path: Path, plan, model, optimizer, step: int, losses) -> No
         torch.save(state, temporary)
 
 
-def load_checkpoint(path: Path, plan, model, optimizer) -> tuple[int, list[float]]:
-    """Put a checkpoint back: (step, losses); (0, []) if it is of another run.
-
-    UserError if the file is damaged.
-    """
+def read_checkpoint(path: Path) -> dict:
+    """The state that save_checkpoint wrote. UserError if the file is damaged."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        same = state["plan"] == json.dumps(plan, sort_keys=True)
+        if not {"plan", "step", "losses", "model", "optimizer"} <= state.keys():
+            raise ValueError("it holds something else")
     except Exception as error:
         raise UserError(
-            f"{path} is not a readable checkpoint ({error}); delete it to start anew"
+            f"{path} is not a readable checkpoint ({type(error).__name__}); "
+            "delete it to start anew"
         ) from None
-    if not same or state["step"] >= plan["schedule"]["steps"]:
+    return state
+
+
+def load_checkpoint(path: Path, plan, model, optimizer) -> tuple[int, list[float]]:
+    """Put a checkpoint back: (step, losses); (0, []) if it is of another run."""
+    state = read_checkpoint(path)
+    if state["plan"] != json.dumps(plan, sort_keys=True):
         return 0, []
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["losses"]
 
 
+def unfinished(out: str | Path) -> bool:
+    """Whether `out` holds a run that was stopped before its last step."""
+    path = Path(out) / "checkpoint.pt"
+    if not path.exists():
+        return False
+    state = read_checkpoint(path)
+    return state["step"] < json.loads(state["plan"])["schedule"]["steps"]
+
+
 def set_seed(seed: int) -> None:
     """Seed what is random about a fresh model. UserError unless 0, 1, 2 …"""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**63:
         raise UserError(f"seed must be a whole number of 0 or more, not {seed!r}")
     torch.manual_seed(seed)

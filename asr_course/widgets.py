@@ -155,7 +155,11 @@ class ScaleExplorer(ipw.VBox):
             layout=ipw.Layout(width="60%"),
         )
         self.tabs = ipw.ToggleButtons(options=list(self.models))
-        self.upload = ipw.FileUpload(accept="image/*", description="your own photo")
+        self.upload = ipw.FileUpload(
+            accept="image/*",
+            description="your own photo",
+            layout=ipw.Layout(width="180px"),
+        )
         self.titles = ipw.HTML()
         self.picture = Picture()
         self.status = ipw.HTML()

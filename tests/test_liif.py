@@ -441,12 +441,6 @@ def test_build_suggests_the_nearest_word(arguments, options, nearest):
     assert nearest is None or f"Did you mean {nearest!r}" in message
 
 
-BAD_VALUES = pytest.mark.xfail(
-    strict=True, reason="build() does not check the values of options"
-)
-
-
-@BAD_VALUES
 @pytest.mark.parametrize(
     "options",
     [

@@ -35,7 +35,6 @@ def test_bad_devices(device):
         setup("smoke", device=device)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="calls .split() on it")
 @pytest.mark.parametrize("device", [None, 0])
 def test_devices_that_are_no_text(device):
     """Papermill passes numbers and None on as they are."""

@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from helpers import awake, picture, tiny
 from PIL import Image
 
-from asr_course import build, render, upscale
+from asr_course import build, upscale
 from asr_course.coords import make_cell, make_coord, output_size
 from asr_course.encoders import EDSR, ENCODERS, RDN
 from asr_course.errors import UserError
 from asr_course.images import to_tensor
 from asr_course.models.liif import LIIF, LIIFOptions
-from asr_course.render import check_size, check_window, render_tiles
+from asr_course.render import check_size, check_window, render, render_tiles
 
-# The package's attribute `render` is the function of that name, not the module.
 MODULE = import_module("asr_course.render")
 
 
@@ -92,6 +91,16 @@ def test_seams_do_not_show_at_any_scale(monkeypatch, size, ensemble):
     lr = torch.rand(1, 3, 29, 31, dtype=torch.float64)
     monkeypatch.setattr(MODULE, "TILE", 3)
     assert gap(render(model, lr, size), whole(model, lr, size)) < 1e-10
+
+
+@pytest.mark.parametrize("tile", [1, 4, 13])
+def test_tile_is_an_argument_and_does_not_change_the_answer(tile):
+    model = double_model(EDSR(1, 4))
+    lr = torch.rand(1, 3, 13, 11, dtype=torch.float64)
+    expected = whole(model, lr, (31, 40))
+    assert gap(render(model, lr, (31, 40), tile=tile), expected) < 1e-10
+    pieces = list(render_tiles(model, lr, (31, 40), tile=tile))
+    assert len(pieces) == -(-13 // tile) * -(-11 // tile)
 
 
 @pytest.mark.parametrize("queries", [1, 50, 333, 10**9])
@@ -329,7 +338,6 @@ def test_transparency_is_kept(bilinear_model):
     assert np.array_equal(result.getchannel("A"), expected)
 
 
-@pytest.mark.xfail(strict=True, reason="split_alpha() forgets that LA is grey")
 @pytest.mark.parametrize("how", ["LA", "tRNS"])
 def test_grey_with_transparency_stays_grey(bilinear_model, how):
     image = Image.fromarray(picture(6, 5)[..., 0])

@@ -103,13 +103,13 @@ def test_seeds_matter(uninterrupted):
     assert run(Schedule(steps=2), seed=1).losses != run(Schedule(steps=2)).losses
 
 
-@pytest.mark.parametrize("skip, factor", [(True, 0.96), (False, 0.5)])
+@pytest.mark.parametrize("skip, factor", [(True, 0.98), (False, 0.4)])
 def test_training_learns(skip, factor):
-    """60 steps at x2 beat bilinear (with skip), and nothing (without) by far.
+    """40 steps at x2 improve on bilinear (with skip), and on nothing (without) by far.
 
-    Measured: 0.93 and 0.31 to 0.36 of the error before, over two seeds.
+    Measured over four seeds: 0.95 to 0.962 and 0.28 to 0.31 of the error before.
     """
-    images, recipe = Procedural(2), Recipe(4, 16, 128, scale_min=2, scale_max=2)
+    images, recipe = Procedural(1), Recipe(4, 16, 128, scale_min=2, scale_max=2)
     probe = Patches(images, recipe, 9, 64)
 
     @torch.no_grad()
@@ -122,7 +122,7 @@ def test_training_learns(skip, factor):
 
     model = fresh_model(skip=skip)
     before = error(model)
-    done = run(Schedule(steps=60, rate=2e-3), images, recipe, model)
+    done = run(Schedule(steps=40, rate=2e-3, warmup=10), images, recipe, model)
     assert done.model is model  # trained in place
     assert error(model) < factor * before
 
@@ -210,9 +210,6 @@ def test_without_resume_a_checkpoint_is_ignored(tmp_path, uninterrupted):
     assert_same(run(out=tmp_path), uninterrupted["cosine"])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an interrupt between Adam's step and the count is saved"
-)
 def test_ctrl_c_right_after_the_weights_moved(tmp_path, uninterrupted):
     """A real SIGINT while the optimizer is at work, which is where time is spent."""
     calls = []
@@ -231,7 +228,6 @@ def test_ctrl_c_right_after_the_weights_moved(tmp_path, uninterrupted):
     assert_same(run(out=tmp_path, resume=True), uninterrupted["cosine"])
 
 
-@pytest.mark.xfail(strict=True, reason="a finished run is done again from step 0")
 @pytest.mark.parametrize("interrupt", [True, False])
 def test_resuming_a_finished_run_has_nothing_to_do(tmp_path, uninterrupted, interrupt):
     """Also if Ctrl-C came after the last step."""
@@ -283,7 +279,6 @@ def test_damaged_checkpoint_is_reported(tmp_path, damage):
     assert path.read_bytes() == before
 
 
-@pytest.mark.xfail(strict=True, reason="torch's advice is quoted in full")
 def test_damaged_checkpoint_is_no_reason_to_trust_it(tmp_path):
     """torch says to load it with weights_only=False, which may run its code."""
     (tmp_path / "checkpoint.pt").write_bytes(b"no")
@@ -293,9 +288,6 @@ def test_damaged_checkpoint_is_no_reason_to_trust_it(tmp_path):
     assert "weights_only" not in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Accelerate keeps the first precision of a process"
-)
 def test_precision_may_change_within_a_process():
     """A notebook trains one model in float32 and the next in bfloat16."""
     run(Schedule(steps=1))
@@ -339,7 +331,6 @@ def test_senseless_schedules_are_refused(arguments, words):
         Schedule(**arguments)
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="warmup=0 divides")
 def test_schedule_without_warmup():
     assert Schedule(steps=10, rate=0.5, warmup=0)(0) == 0.5
 
@@ -378,7 +369,6 @@ def test_absent_devices(name, monkeypatch):
         train(fresh_model(), IMAGES, RECIPE, COSINE, device=name)
 
 
-@pytest.mark.xfail(strict=True, reason="only the part before the colon is checked")
 @pytest.mark.parametrize("name", ["cpu:x", "cpu:"])
 def test_malformed_devices(name):
     with pytest.raises(UserError):
@@ -400,7 +390,6 @@ def test_seeds_are_whole_numbers(seed):
         set_seed(seed)
 
 
-@pytest.mark.xfail(strict=True, reason="torch's own error gets through")
 def test_seed_of_more_than_64_bits():
     with pytest.raises(UserError):
         set_seed(2**70)

@@ -144,8 +144,9 @@ class LIIF(ImplicitModel):
             shift = F.linear(pixel, weight[:, 2:])[:, None, None]  # (B, 1, 1, D)
         for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
             row, col = (2 * axis[..., None] for axis in offset)
-            place = row * weight[:, 0] + shift + col * weight[:, 1]  # (B, h, w, D)
-            yield share, self.mlp.after_first(look_up(features.content, i, j) + place)
+            hidden = look_up(features.content, i, j)  # (B, h, w, D), a fresh tensor
+            hidden.add_(row * weight[:, 0] + shift).add_(col * weight[:, 1])
+            yield share, self.mlp.after_first(hidden)
 
     def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
         """The weighted sum of all opinions (Eq. 4): (B, h, w, 3), normalised."""

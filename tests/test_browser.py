@@ -1,0 +1,198 @@
+"""JupyterLab in a real browser: Run All ends well and the slider moves the picture.
+
+Needs Chromium; without it the test is skipped, unless ASR_REQUIRE_BROWSER is set.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from notebook_tools import NOTEBOOKS, faults
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+TOKEN = "a-token-of-the-test-s-own"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+]
+
+if not CHROMIUM and not os.environ.get("ASR_REQUIRE_BROWSER"):
+    pytest.skip("no Chromium here: browser tests skipped", allow_module_level=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def smoke_copy(path, folder):
+    """A copy of a notebook whose own parameters say PRESET = "smoke"."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            assert '"laptop"' in cell.source
+            cell.source = cell.source.replace('"laptop"', '"smoke"')
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, folder / path.name)
+    return folder / path.name
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab of the test's own: (address, folder it serves)."""
+    folder = tmp_path_factory.mktemp("lab")
+    settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    # Keep every cell in the page, also those that are out of sight.
+    (settings / "tracker.jupyterlab-settings").write_text(
+        json.dumps({"windowingMode": "none"})
+    )
+    served = folder / "served"
+    served.mkdir()
+    port = free_port()
+    environment = dict(
+        os.environ,
+        JUPYTER_CONFIG_DIR=str(folder / "config"),
+        JUPYTER_DATA_DIR=str(folder / "data"),
+        JUPYTER_RUNTIME_DIR=str(folder / "runtime"),
+        JUPYTERLAB_SETTINGS_DIR=str(folder / "settings"),
+        JUPYTERLAB_WORKSPACES_DIR=str(folder / "workspaces"),
+        OMP_NUM_THREADS="1",
+    )
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        f"--IdentityProvider.token={TOKEN}",
+        "--LabApp.extension_manager=readonly",
+        "--LabApp.news_url=",
+        f"--ServerApp.root_dir={served}",
+    ]
+    log = open(folder / "lab.log", "w")  # noqa: SIM115  (closed below)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.5)
+        else:
+            pytest.fail((folder / "lab.log").read_text()[-2000:])
+        yield f"http://127.0.0.1:{port}", served
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "ASR_REQUIRE_BROWSER is set, but there is no Chromium"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+def open_notebook(browser, address: str, name: str):
+    """Open a notebook in Lab, wait for its kernel: (page, addresses refused)."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    refused = []
+
+    def guard(route):
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", guard)
+    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}")
+    page.get_by_text("| Idle").wait_for(timeout=90_000)
+    return page, refused
+
+
+def run_all(page, path, timeout: float = 300) -> None:
+    """Run > Run All Cells, then wait until the last cell has run and save."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Control+s")
+        cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+        failed = [o for c in cells for o in c.outputs if o.output_type == "error"]
+        if failed or all(c.execution_count for c in cells if c.source.strip()):
+            return
+    pytest.fail("Run All did not end in time")
+
+
+def picture(page) -> tuple[str, str]:
+    """Version and description of the explorer's picture."""
+    first = page.locator("img.asr-picture").first
+    return first.get_attribute("data-version"), first.get_attribute("alt")
+
+
+def wait_for_change(page, before, timeout: float = 20) -> tuple[str, str]:
+    """The picture's state once it differs from `before`."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+        if picture(page) != before:
+            return picture(page)
+    pytest.fail(f"the picture did not change from {before}")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_run_all_and_the_slider(path, lab, browser):
+    address, folder = lab
+    copy = smoke_copy(path, folder)
+    page, refused = open_notebook(browser, address, copy.name)
+    run_all(page, copy)
+    executed = nbformat.read(copy, as_version=4)
+    assert faults(executed) == []
+
+    page.locator("img.asr-picture").first.scroll_into_view_if_needed()
+    before = picture(page)
+    assert "scale 4.00" in before[1]
+    handle = page.locator(".noUi-handle, .slider-container [role=slider]").first
+    handle.focus()
+    for _ in range(5):
+        handle.press("ArrowRight")
+    moved = wait_for_change(page, before)
+    assert "scale 4.00" not in moved[1]
+
+    page.locator("img.asr-picture").first.focus()
+    page.keyboard.press("ArrowDown")
+    wait_for_change(page, moved)
+
+    if folder := os.environ.get("ASR_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{path.stem}.png")
+    assert refused == [], "the page asked for something outside of this machine"
+    page.close()
