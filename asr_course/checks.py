@@ -138,8 +138,8 @@ def bilinear_keeps_samples(f) -> None:
     centres = coords.make_coord((5, 7)).expand(2, 5, 7, 2)
     require(
         close(f(grid, centres), grid),
-        "at the centre of a pixel the answer is that pixel, for every picture in "
-        "the batch",
+        "at the centre of a pixel the answer is that pixel, at the border and for "
+        "every picture in the batch",
     )
 
 

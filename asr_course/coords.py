@@ -56,21 +56,22 @@ def nearest(position: Tensor, n: int) -> Tensor:
 
 
 def neighbours(position: Tensor, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """The two pixels around `position`, as (index, offset, weight), lower one first.
+    """The two pixels around `position`, as (index, offset, share), lower one first.
 
-    offset is the signed distance from the pixel's centre to the query in pixels, and
-    weight is one minus the distance between the query and the *unclamped* neighbour,
-    so the two weights sum to 1 and fade to 0 exactly where a neighbour drops out.
-    Index and weight come from the same integers: at odd integer scales some queries
-    fall on a centre, and two separate roundings may then disagree (methods notes on
-    LIIF's look-up). Beyond the border both neighbours are the border pixel.
+    share is one minus the distance to the neighbour, so that the two sum to 1 and each
+    fades to 0 exactly where it drops out. Index and share come from the same integers:
+    where a query falls on a centre, two separate roundings might disagree.
+
+    Beyond the outermost centres a neighbour would lie outside; its index is moved to
+    the border pixel, and offset, the way from the pixel's centre to the query, is
+    counted from there. Its share stays what it was.
     """
     low = position.floor()
     fraction = position - low  # in [0, 1]
     found = []
-    for neighbour, weight in ((low, 1 - fraction), (low + 1, fraction)):
+    for neighbour, share in ((low, 1 - fraction), (low + 1, fraction)):
         index = neighbour.clamp(0, n - 1)
-        found.append((index.long(), position - index, weight))
+        found.append((index.long(), position - index, share))
     return found
 
 

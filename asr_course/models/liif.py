@@ -3,12 +3,12 @@
 Chen, Liu and Wang, "Learning Continuous Image Representation with Local Implicit
 Image Function", CVPR 2021.
 
-    f_t  = MLP([z_t, 2 (x - v_t), 2 / s])                             (Eq. 1 and 6)
-    I(x) = sum_t  S_t / S  f_t                                             (Eq. 4)
+    f_t  = MLP([z_t, 2 (x - v_t), 2 / s])                  (the paper's Eq. 2 and 5)
+    I(x) = sum_t  S_t / S  f_t                             (the paper's Eq. 4)
 
-z_t are the four latent codes around the query x, v_t their centres (in pixels here),
-S_t the area of the rectangle between x and the centre diagonally opposite to v_t,
-and s the scale factor of rows and of columns.
+z_t are the four latent codes around the query x, each with its 3 x 3 neighbourhood
+(Eq. 3), v_t their centres (in pixels here), S_t the area of the rectangle between x
+and the centre diagonally opposite to v_t, and s the scale of rows and of columns.
 
 Letters: B batch, C channels, H W low-resolution grid, h w queries, D hidden features.
 """
@@ -52,21 +52,22 @@ ABLATIONS = {
 
 
 def unfold(latent: Tensor) -> Tensor:
-    """Feature unfolding (Eq. 3): append the 3x3 neighbourhood, zeros outside.
+    """Feature unfolding (the paper's Eq. 3): append the 3x3 neighbourhood.
 
-    (B, C, H, W) -> (B, 9 C, H, W), the nine neighbours of a channel side by side.
+    (B, C, H, W) -> (B, 9 C, H, W), the nine neighbours of a channel side by side,
+    zeros outside of the picture.
     """
     B, C, H, W = latent.shape
     return F.unfold(latent, kernel_size=3, padding=1).view(B, C * 9, H, W)
 
 
 def corners(coord: Tensor, size: tuple[int, int], ensemble: bool):
-    """The latent codes that answer a query, as (row, col, offset, weight) each.
+    """The latent codes that answer a query, as (row, col, offset, share) each.
 
-    With the local ensemble these are the four around the query, weighted by the area
-    diagonally opposite (Eq. 4), which is (1 - |row offset|) (1 - |col offset|) of a
-    pixel; without it, the nearest one. `offset` holds row and column offsets from the
-    latent's centre in pixels, and every tensor broadcasts to (B, h, w).
+    With the local ensemble these are the four around the query; the share S_t / S of
+    each is the area on the opposite side (the paper's Eq. 4). Without it, the nearest
+    one. `offset` holds the row and column offsets from the centre of that latent code
+    in pixels. Every tensor broadcasts to (B, h, w).
     """
     rows, cols = split_axes(coord)
     rows, cols = to_position(rows, size[0]), to_position(cols, size[1])
@@ -78,9 +79,9 @@ def corners(coord: Tensor, size: tuple[int, int], ensemble: bool):
         row_choices = [(i, rows - i, torch.ones_like(rows))]
         col_choices = [(j, cols - j, torch.ones_like(cols))]
     return [
-        (i, j, (row_offset, col_offset), row_weight * col_weight)
-        for i, row_offset, row_weight in row_choices
-        for j, col_offset, col_weight in col_choices
+        (i, j, (row_offset, col_offset), row_share * col_share)
+        for i, row_offset, row_share in row_choices
+        for j, col_offset, col_share in col_choices
     ]
 
 
@@ -109,14 +110,15 @@ class LIIF(ImplicitModel):
         latent = latent.movedim(1, -1)  # (B, H, W, 9C)
         size = coord.shape[:3]
         rgb = 0
-        for i, j, offset, weight in corners(coord, (H, W), self.options.local_ensemble):
+        for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
             z = look_up(latent, i, j).expand(*size, -1)  # (B, h, w, 9C)
             offset = [2 * axis.expand(size) for axis in offset]
             inputs = [z, torch.stack(offset, dim=-1)]  # offset: (B, h, w, 2)
             if self.options.cell_decode:
                 pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
                 inputs.append(pixel[:, None, None].expand(*size, 2))
-            rgb = rgb + weight[..., None] * self.mlp(torch.cat(inputs, dim=-1))
+            answer = self.mlp(torch.cat(inputs, dim=-1))  # (B, h, w, 3)
+            rgb = rgb + share[..., None] * answer
         return rgb
 
     def content(self, latent: Tensor) -> Tensor:
@@ -132,24 +134,25 @@ class LIIF(ImplicitModel):
         return F.conv2d(latent, weight, first.bias, padding=kernel // 2).movedim(1, -1)
 
     def opinions(self, features: Features, coord: Tensor, cell: Tensor):
-        """Each latent's weight S_t / S (B, h, w) and answer f_t (B, h, w, 3).
+        """Each latent's share S_t / S (B, h, w) and answer f_t (B, h, w, 3).
 
         As in `predict_plain`, but with the first layer split: `content` is looked up.
         """
         _, H, W, _ = features.content.shape
-        weight = self.mlp.layers[0].weight[:, self.latent_size :]  # (D, 2 or 4)
-        shift = 0
+        W_r = self.mlp.layers[0].weight[:, self.latent_size :]  # (D, 2 or 4)
+        cell_part = 0
         if self.options.cell_decode:
             pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
-            shift = F.linear(pixel, weight[:, 2:])[:, None, None]  # (B, 1, 1, D)
+            cell_part = F.linear(pixel, W_r[:, 2:])[:, None, None]  # (B, 1, 1, D)
         for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
             row, col = (2 * axis[..., None] for axis in offset)
             hidden = look_up(features.content, i, j)  # (B, h, w, D), a fresh tensor
-            hidden.add_(row * weight[:, 0] + shift).add_(col * weight[:, 1])
+            # On a regular grid both summands are small: (B, h, 1, D) and (B, 1, w, D).
+            hidden.add_(row * W_r[:, 0] + cell_part).add_(col * W_r[:, 1])
             yield share, self.mlp.after_first(hidden)
 
     def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """The weighted sum of all opinions (Eq. 4): (B, h, w, 3), normalised."""
+        """The weighted sum of all opinions (the paper's Eq. 4): (B, h, w, 3)."""
         rgb = 0
         for share, answer in self.opinions(features, coord, cell):
             rgb = rgb + share[..., None] * answer

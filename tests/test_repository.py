@@ -1,0 +1,129 @@
+"""What is true of the repository as a whole: lint, links, versions, cards, imports."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from helpers import ROOT
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from asr_course.records import RESULTS, load_record, paper_values
+from asr_course.weights import load_pretrained, read_card, shipped
+
+PACKAGE = sorted((ROOT / "asr_course").rglob("*.py"))
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_is_content(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "asr_course", "tests", "notebooks"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["README.md", "data/README.md"])
+def test_relative_links_lead_somewhere(name):
+    page = ROOT / name
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def pinned() -> dict[str, Version]:
+    """The tested versions: {package: version}."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if "==" in line]
+    return {re.sub(r"[-_.]+", "-", name).lower(): Version(v) for name, v in pins}
+
+
+def test_every_requirement_has_a_tested_version_within_its_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["test"]
+    for requirement in map(Requirement, needed):
+        assert pinned()[requirement.name] in requirement.specifier
+
+
+def test_conda_and_make_install_the_same_set():
+    conda = (ROOT / "environment.yml").read_text()
+    assert "-c constraints.txt" in conda and "-e .[test]" in conda
+    assert "-c constraints.txt -e '.[test]'" in (ROOT / "Makefile").read_text()
+
+
+# Each module may import from those named before it, and from nobody after it.
+LAYERS = [
+    ["errors", "coords"],
+    ["images", "encoders"],
+    ["models.layers"],
+    ["models.liif"],
+    ["models"],
+    ["data", "render", "records"],
+    ["weights", "metrics", "training", "plots"],
+    ["presets", "widgets", "drawings"],
+    ["ablation", "probes", "checks", ""],
+    ["__main__"],
+]
+
+
+def module_name(path) -> str:
+    """asr_course/models/liif.py -> models.liif; asr_course/__init__.py -> "" ."""
+    parts = path.relative_to(ROOT / "asr_course").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=module_name)
+def test_dependencies_point_one_way(path):
+    level = {name: k for k, names in enumerate(LAYERS) for name in names}
+    own = level[module_name(path)]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        if node.module == "asr_course":
+            targets = [alias.name for alias in node.names if alias.name in level]
+        elif node.module.startswith("asr_course."):
+            targets = [node.module.removeprefix("asr_course.")]
+        else:
+            continue
+        for target in targets:
+            assert level[target] < own, f"{path.name} imports {target}"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_weights_have_a_card_and_work(name):
+    card = read_card(shipped()[name])
+    assert {"data", "steps", "seed", "terms", "scores", "command"} <= card.keys()
+    assert "licence" in card["terms"] or "non-commercial" in card["terms"]
+    assert shipped()[name].stat().st_size < 5e6
+    model = load_pretrained(name)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
+def test_records_say_where_they_come_from(path):
+    record = load_record(path.stem)
+    assert {"command", "python", "torch", "hardware", "code", "rows"} <= record.keys()
+    assert record["rows"]
+    assert "/" not in record["command"], "a record must not name places of one machine"
+
+
+def test_card_and_record_agree():
+    rows = load_record("liif_scores")["rows"]
+    for name, path in shipped().items():
+        for text, score in read_card(path)["scores"].items():
+            data, scale = text.split(" x")
+            [row] = [
+                r
+                for r in rows
+                if (r["model"], r["data"], r["scale"]) == (name, data, float(scale))
+            ]
+            assert score == round(row["psnr_y"], 2)
+
+
+def test_paper_values_are_read_from_the_table():
+    assert paper_values("LIIF", "RDN", "Set5", "Y")["x2"] == 38.17
+    assert paper_values("LIIF", "RDN", "nothing", "Y") == {}
