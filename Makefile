@@ -10,7 +10,7 @@ INDEX := $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
 # Jupyter refuses to start as root, which is what containers usually are.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test setup weights outputs lint clean
+.PHONY: lab test setup outputs lint clean
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) notebooks/01_liif.ipynb

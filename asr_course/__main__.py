@@ -242,7 +242,7 @@ def run_train(args) -> int:
         out=args.out,
         resume=args.resume,
         progress=True,
-        precision=preset.precision if args.device != "cpu" else "no",
+        precision=preset.precision,
         workers=preset.workers,
     )
     if run.interrupted:

@@ -71,7 +71,7 @@ def gallery(
 def to_png(picture: Image.Image, level: int = 6) -> bytes:
     """A picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=level)
+    picture.save(buffer, "PNG", compress_level=level, optimize=level > 1)
     return buffer.getvalue()
 
 

@@ -51,7 +51,7 @@ SMOKE = Plan(
     Schedule(steps=100, rate=3e-3),
     pictures=8,
 )
-LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=450, rate=3e-3))
+LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=800, rate=3e-3))
 EVENING = Plan("laptop", SMALL, Schedule(steps=3000, rate=1e-3), pictures=400)
 # LIIF's training: 1000 epochs of 1000 steps on DIV2K, halving the rate four times.
 PAPER = Plan(
@@ -68,7 +68,7 @@ PRESETS = {
     ),
     "laptop": Preset(
         lesson=LESSON,
-        pair=replace(LESSON, schedule=Schedule(steps=150, rate=3e-3)),
+        pair=replace(LESSON, schedule=Schedule(steps=200, rate=3e-3)),
         full=EVENING,
         minutes=5,
     ),

@@ -105,9 +105,9 @@ def train(
     on an interrupt (Ctrl-C, or the stop button of Jupyter); None saves nothing.
     resume: continue from out/checkpoint.pt if it belongs to this very run, else start
     anew; a finished run is loaded and not trained further. on_step: called after every
-    step with the steps done and all losses. precision: "no", "fp16" or "bf16", on a
-    GPU. An interrupt is not an error: the step is finished and saved, the model keeps
-    what it learned, and `Run.interrupted` is True.
+    step with the steps done and all losses. precision: "no", "fp16" (on a CUDA GPU,
+    ignored elsewhere) or "bf16". An interrupt is not an error: the step is finished
+    and saved, the model keeps what it learned, and `Run.interrupted` is True.
     """
     accelerator = make_accelerator(pick_device(device), precision)
     plan = run_plan(model, images, recipe, schedule, seed)
@@ -201,11 +201,12 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     Accelerate remembers the first device and precision of a process. A notebook may
     choose again, so a process that is alone forgets them first.
     """
+    no_half = precision == "fp16" and device.type != "cuda"  # a CPU has no such thing
     if PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision=precision,
+        mixed_precision="no" if no_half else precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
 

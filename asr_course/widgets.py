@@ -371,7 +371,7 @@ class ScaleExplorer(ipw.VBox):
 
     # Without a kernel --------------------------------------------------------------
 
-    def contact_sheet(self, scales=(1.5, 2.5, 4, 10, 30), side: int = 160) -> None:
+    def contact_sheet(self, scales=(1.5, 2.5, 4, 10, 30), side: int = 104) -> None:
         """Display what the slider would show at some scales, for readers on paper."""
         views = [self.render(scale, view=side) for scale in scales]
         pictures, titles = [], []

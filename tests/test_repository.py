@@ -83,8 +83,10 @@ def test_dependencies_point_one_way(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
-        if node.module == "asr_course":
-            targets = [alias.name for alias in node.names if alias.name in level]
+        if node.module in ("asr_course", "asr_course.models"):
+            inside = node.module.removeprefix("asr_course").lstrip(".")
+            names = [f"{inside}.{alias.name}".lstrip(".") for alias in node.names]
+            targets = [name if name in level else inside for name in names]
         elif node.module.startswith("asr_course."):
             targets = [node.module.removeprefix("asr_course.")]
         else:
