@@ -13,7 +13,8 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 .PHONY: lab test setup outputs lint clean
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) notebooks/01_liif.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) \
+	    --LabApp.default_url=/lab/tree/notebooks/01_liif.ipynb
 
 # Each test process takes one core, so torch must not take more.
 test: $(STAMP)
