@@ -48,7 +48,7 @@ SMALL = Recipe(batch=16, patch=24, queries=512)
 SMOKE = Plan(
     "tiny",
     replace(SMALL, batch=8),
-    Schedule(steps=100, rate=3e-3),
+    Schedule(steps=80, rate=3e-3),
     pictures=8,
 )
 LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=800, rate=3e-3))
@@ -64,7 +64,7 @@ PRESETS = {
         pair=replace(SMOKE, schedule=Schedule(steps=6, rate=3e-3)),
         full=SMOKE,
         minutes=0.5,
-        side=128,
+        side=96,
     ),
     "laptop": Preset(
         lesson=LESSON,
