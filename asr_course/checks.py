@@ -14,6 +14,7 @@ from torch import Tensor
 from asr_course import coords
 from asr_course.errors import choose
 from asr_course.models import layers
+from asr_course.models.liif import LIIFOptions
 from asr_course.render import render
 
 
@@ -190,8 +191,6 @@ class Pinned(layers.ImplicitModel):
     """A stand-in model whose answer depends on where the query is, as none should."""
 
     def __init__(self):
-        from asr_course.models.liif import LIIFOptions
-
         super().__init__(torch.nn.Identity(), LIIFOptions(skip=True))
         self.encoder.radius = 0
         self.seen = torch.nn.Parameter(torch.zeros(()))

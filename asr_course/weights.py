@@ -129,12 +129,3 @@ def from_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if key:
             renamed[key] = value
     return renamed
-
-
-def add_to_card(path: str | Path, **fields) -> None:
-    """Write further facts, such as scores, on the card of a weights file."""
-    metadata = read_metadata(Path(path))
-    metadata["card"] = json.dumps({**json.loads(metadata["card"]), **fields})
-    tensors = load_file(path)
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata)
