@@ -1,9 +1,10 @@
-"""python -m asr_course upscale | evaluate | train | ablate: from a command line."""
+"""python -m asr_course upscale | evaluate | train | profile | ablate."""
 
 import argparse
 import ast
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from asr_course.errors import UserError, choose
@@ -60,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, nargs="+", required=True, help="pictures, or HR/ in it"
     )
     ev.add_argument("--scales", type=number, nargs="+", default=[2, 3, 4])
-    ev.add_argument("--protocol", default="liif", help="liif or diinn")
+    ev.add_argument(
+        "--protocol", nargs="+", default=["liif"], help="liif, diinn, or both"
+    )
     ev.add_argument(
         "--grey", default="rgb", help="score grey pictures as rgb or as grey"
     )
@@ -79,17 +82,31 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE")
     tr.add_argument("--encoder", help="an encoder other than the preset's")
     tr.add_argument("--steps", type=int)
+    tr.add_argument("--rate", type=float, help="learning rate, instead of the preset's")
     tr.add_argument("--seed", type=int, default=0)
     tr.add_argument("--terms", help="who may use the weights, for their card")
     tr.add_argument("--resume", action="store_true", help="continue what --out holds")
     tr.add_argument("--device", default="auto")
+
+    pr = commands.add_parser("profile", help="what a model costs")
+    pr.set_defaults(run=run_profile)
+    pr.add_argument("--model", nargs="+", default=["liif"], help="which methods")
+    pr.add_argument("--all", action="store_true", help="every method")
+    pr.add_argument("--size", default="paper", help="paper, laptop or tiny")
+    pr.add_argument("--lr", type=rows_by_columns, default=(48, 48), help="input")
+    pr.add_argument("--scale", type=number, nargs="+", default=[4])
+    pr.add_argument("--json", type=Path, help="write the record to this file")
+    pr.add_argument("--device", default="auto")
 
     ab = commands.add_parser("ablate", help="train and score a method's variants")
     ab.set_defaults(run=run_ablate)
     ab.add_argument("--model", default="liif", help="which method")
     ab.add_argument("--preset", default="laptop", help="whose `lesson` plan to follow")
     ab.add_argument("--steps", type=int)
+    ab.add_argument("--rate", type=float, help="learning rate, instead of the preset's")
     ab.add_argument("--seeds", type=int, nargs="+", default=[0])
+    ab.add_argument("--variants", nargs="+", default=[], help="all of them if left out")
+    ab.add_argument("--scales", type=number, nargs="+", default=[2, 3, 4, 8])
     ab.add_argument("--json", type=Path, help="write the record to this file")
     ab.add_argument("--device", default="auto")
     return top
@@ -160,31 +177,37 @@ def run_upscale(args) -> None:
         )
 
 
+def check_files(*files: Path | None) -> None:
+    """UserError, before any work is done, unless the files can be made."""
+    for file in files:
+        if file and (file.is_dir() or not file.parent.is_dir()):
+            raise UserError(f"cannot write {file}: no such folder, or it is one itself")
+
+
 def run_evaluate(args) -> None:
     from asr_course.metrics import evaluate, format_rows
     from asr_course.records import save_record, write_json
     from asr_course.training import pick_device
     from asr_course.weights import load_model
 
-    for file in (args.json, args.record):
-        if file and (file.is_dir() or not file.parent.is_dir()):
-            raise UserError(f"cannot write {file}: no such folder, or it is one itself")
+    check_files(args.json, args.record)
     if args.save and args.save.exists() and not args.save.is_dir():
         raise UserError(f"--save takes a folder, and {args.save} is a file")
-    several = len(args.model) * len(args.data) > 1
+    several = len(args.model) * len(args.data) * len(args.protocol) > 1
     device = pick_device(args.device)
     rows = []
     for name in args.model:
         model = None if name == "bicubic" else load_model(name).to(device)
-        for data in args.data:
+        for data, protocol in product(args.data, args.protocol):
             save = args.save
             if save and several:
                 save = save / Path(name).stem / data.name
+                save = save / protocol if len(args.protocol) > 1 else save
             found = evaluate(
                 model,
                 data,
                 args.scales,
-                protocol=args.protocol,
+                protocol=protocol,
                 grey=args.grey,
                 per_image=args.per_image,
                 save=save,
@@ -195,11 +218,20 @@ def run_evaluate(args) -> None:
     if args.json:
         write_json(args.json, rows)
     if args.record:
-        command = f"python -m asr_course evaluate --model {' '.join(args.model)}"
+        names = [Path(name).name for name in args.model]  # no places of this machine
+        rows = [{**row, "model": Path(row["model"]).name} for row in rows]
+        command = f"python -m asr_course evaluate --model {' '.join(names)}"
         command += f" --data {' '.join(folder.name for folder in args.data)}"
         command += f" --scales {' '.join(f'{scale:g}' for scale in args.scales)}"
-        command += f" --protocol {args.protocol} --grey {args.grey}"
+        command += f" --protocol {' '.join(args.protocol)} --grey {args.grey}"
         save_record(args.record, rows, command)
+
+
+def schedule_of(plan, args):
+    """The plan's schedule with the steps and the rate that were asked for."""
+    asked = {name: getattr(args, name) for name in ("steps", "rate")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return replace(plan.schedule, **asked)
 
 
 def run_train(args) -> int:
@@ -212,9 +244,7 @@ def run_train(args) -> int:
 
     preset = PRESETS[choose("preset", args.preset, PRESETS)]
     plan = preset.full
-    schedule = plan.schedule
-    if args.steps is not None:
-        schedule = replace(schedule, steps=args.steps)
+    schedule = schedule_of(plan, args)
     set_seed(args.seed)
     options = parse_options(args.set)
     model = build(args.model, plan.size, args.encoder, **options)
@@ -264,25 +294,57 @@ def run_train(args) -> int:
     return 0
 
 
+def run_profile(args) -> None:
+    from asr_course.models import MODELS
+    from asr_course.profiling import format_profile, profile
+    from asr_course.records import save_record
+    from asr_course.training import pick_device
+
+    check_files(args.json)
+    device = pick_device(args.device)
+    names = list(MODELS) if args.all else args.model
+    if min(args.lr) < 1:
+        raise UserError("--lr needs at least one row and one column")
+    for scale in args.scale:
+        if not 1 <= scale <= 64:
+            raise UserError(f"--scale must lie between 1 and 64, not {scale:g}")
+    rows = [
+        profile(n, args.size, args.lr, s, device) for n in names for s in args.scale
+    ]
+    print(format_profile(rows))
+    if args.json:
+        command = f"python -m asr_course profile --model {' '.join(names)}"
+        command += f" --size {args.size} --lr {args.lr[0]}x{args.lr[1]}"
+        command += f" --scale {' '.join(f'{scale:g}' for scale in args.scale)}"
+        save_record(args.json, rows, command)
+
+
 def run_ablate(args) -> None:
     from asr_course.ablation import ablate
     from asr_course.presets import PRESETS
     from asr_course.records import save_record
 
+    check_files(args.json)
     plan = PRESETS[choose("preset", args.preset, PRESETS)].lesson
-    if args.steps is not None:
-        plan = replace(plan, schedule=replace(plan.schedule, steps=args.steps))
+    plan = replace(plan, schedule=schedule_of(plan, args))
     rows = ablate(
         args.model,
         plan,
         args.seeds,
+        args.scales,
+        args.variants,
         device=args.device,
         on_run=lambda variant, seed: print(f"{variant} seed {seed}: done", flush=True),
     )
     if args.json:
         words = f"--model {args.model} --preset {args.preset}"
         words += f" --steps {plan.schedule.steps}"
+        if args.rate is not None:
+            words += f" --rate {args.rate:g}"
         words += f" --seeds {' '.join(map(str, args.seeds))}"
+        words += f" --scales {' '.join(f'{scale:g}' for scale in args.scales)}"
+        if args.variants:
+            words += f" --variants {' '.join(args.variants)}"
         command = f"python -m asr_course ablate {words} --json {args.json.name}"
         save_record(args.json, rows, command)
 
@@ -294,7 +356,7 @@ def command_of(args) -> list[str]:
         words += ["--data", args.data.name]
     if args.set:
         words += ["--set", *args.set]
-    for name in ("encoder", "steps", "seed"):
+    for name in ("encoder", "steps", "rate", "seed"):
         value = getattr(args, name)
         if value is not None:
             words += [f"--{name}", str(value)]

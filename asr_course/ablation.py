@@ -6,12 +6,13 @@ bundled photographs to score on. Variants of one seed see the same samples.
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import nn
 
 from asr_course.data import Procedural
 from asr_course.errors import choose
 from asr_course.images import sample_crops
-from asr_course.metrics import evaluate
+from asr_course.metrics import check_scales, evaluate
 from asr_course.models import ABLATIONS, build
 from asr_course.presets import Plan
 from asr_course.training import set_seed, train
@@ -42,6 +43,7 @@ def ablate(
     (variant, seed) after every training run.
     """
     choose("model with ablations", name, ABLATIONS)
+    check_scales(scales)
     for variant in variants:
         choose(f"variant of {name}", variant, ABLATIONS[name])
     photos = sample_crops()
@@ -55,3 +57,28 @@ def ablate(
             for row in evaluate(model, photos, scales):
                 rows.append({**row, "model": name, "variant": variant, "seed": seed})
     return rows
+
+
+def effects(record: dict, reference: str) -> tuple[list[str], list[list[str]]]:
+    """A record of `ablate` as a table (heads, rows) of PSNR on Y.
+
+    The first row holds the mean of `reference` over seeds in dB; the others hold the
+    difference from it within a seed, as mean ± standard deviation over the seeds.
+    """
+    score = {(r["variant"], r["seed"], r["scale"]): r["psnr_y"] for r in record["rows"]}
+    variants, seeds, scales = (
+        list(dict.fromkeys(key)) for key in zip(*score, strict=True)
+    )
+    rows = []
+    for name in [reference, *(v for v in variants if v != reference)]:
+        row = [name]
+        for scale in scales:
+            values = np.array([score[name, seed, scale] for seed in seeds])
+            if name == reference:
+                row.append(f"{values.mean():.2f} dB")
+                continue
+            gap = values - [score[reference, seed, scale] for seed in seeds]
+            spread = f" ± {gap.std(ddof=1):.2f}" if len(seeds) > 1 else ""
+            row.append(f"{gap.mean():+.2f}{spread}")
+        rows.append(row)
+    return ["variant", *(f"×{scale:g}" for scale in scales)], rows

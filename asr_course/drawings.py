@@ -1,7 +1,7 @@
 """The idea of each method in one picture."""
 
 import matplotlib.pyplot as plt
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from asr_course.plots import COLOURS
 
@@ -44,3 +44,102 @@ def liif_idea():
     plot.set_xticks([0, 1])
     plot.set_yticks([0, 1])
     return figure
+
+
+def box(plot, middle: tuple[float, float], size, text: str, colour) -> None:
+    """A coloured box with words in it; places and sizes as (x, y)."""
+    corner = middle[0] - size[0] / 2, middle[1] - size[1] / 2
+    look = {"facecolor": colour, "edgecolor": "none", "alpha": 0.3}
+    plot.add_patch(FancyBboxPatch(corner, *size, boxstyle="round,pad=0.02", **look))
+    plot.annotate(text, middle, ha="center", va="center", fontsize=10)
+
+
+def arrow(plot, start, end, bend: float = 0) -> None:
+    """An arrow from (x, y) to (x, y), bent to one side if `bend` is not 0."""
+    style = {"arrowstyle": "-|>", "color": "0.35", "shrinkA": 0, "shrinkB": 0}
+    style["connectionstyle"] = f"arc3,rad={bend}"
+    plot.annotate("", end, start, arrowprops=style)
+
+
+def diinn_idea():
+    """Two branches side by side: content above, position below, products between."""
+    figure, plot = plt.subplots(figsize=(9.2, 4.0))
+    content, position, both = COLOURS[:3]
+    size = 1.1, 0.48
+    box(plot, (0, 3), size, "content $z$", content)
+    box(plot, (0, 0), size, "position $p$", position)
+    for k in range(3):
+        x = 1.9 + 1.9 * k
+        box(plot, (x, 2.1), size, f"ReLU: $m_{k}$", content)
+        box(plot, (x, 0), size, "sine", position)
+        plot.plot(x, 1.05, "o", color=both, markersize=17, alpha=0.5)
+        plot.annotate("×", (x, 1.04), ha="center", va="center", fontsize=15)
+        plot.annotate(f"$s_{k}$", (x + 0.42, 0.98 if k < 2 else 1.2), fontsize=12)
+        arrow(plot, (x, 1.84), (x, 1.26))
+        arrow(plot, (x, 0.26), (x, 0.84))
+        arrow(plot, (x, 3), (x, 2.38))
+        if k < 2:
+            arrow(plot, (x + 0.2, 1.15), (x + 1.3, 1.98), 0.12)
+            arrow(plot, (x + 0.2, 0.95), (x + 1.3, 0.12), -0.12)
+    arrow(plot, (0.57, 0), (1.33, 0))
+    plot.plot([0.57, 5.7], [3, 3], color="0.35", linewidth=1.2)
+    box(plot, (7.3, 1.05), size, "colour", both)
+    arrow(plot, (5.92, 1.05), (6.73, 1.05))
+    plot.annotate("modulation branch", (0.72, 3.12), fontsize=10, color=content)
+    plot.annotate("synthesis branch", (1.4, -0.55), fontsize=10, color=position)
+    plot.set(xlim=(-0.6, 7.9), ylim=(-0.7, 3.4), aspect="equal")
+    plot.axis("off")
+    return figure
+
+
+def diif_idea():
+    """A group of 4 x 4 output pixels, cut into slices, and the two stages."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9.6, 3.6), width_ratios=(1, 1.75), layout="constrained"
+    )
+    draw_group(left)
+    coarse, fine, blend = COLOURS[:3]
+    size = 1.1, 0.8
+    box(right, (0, 0), size, "4 × 4 codes,\nends of\na slice,\npixel size", "0.6")
+    box(right, (1.5, 0), size, "coarse stage", coarse)
+    box(right, (3, 0), size, "blend four\ncorners", blend)
+    box(right, (4.5, 0), size, "fine stage", fine)
+    box(right, (6, 0), size, "colour", "0.6")
+    for k in range(4):
+        arrow(right, (1.5 * k + 0.6, 0), (1.5 * k + 0.9, 0))
+    right.annotate("$H_t$", (2.25, 0.1), ha="center", fontsize=11)
+    right.annotate("$H(x)$", (3.75, 0.5), ha="center", fontsize=11)
+    for start, end, text in (
+        (0.95, 2.05, "once per slice\nand corner"),
+        (2.45, 5.05, "once per pixel"),
+    ):
+        right.plot([start, end], [-0.62, -0.62], color="black")
+        right.annotate(text, ((start + end) / 2, -0.7), ha="center", va="top")
+    right.annotate(
+        "place $x$ in\nthe group", (4.5, 0.95), ha="center", va="center", fontsize=9
+    )
+    arrow(right, (4.5, 0.72), (4.5, 0.44))
+    right.set(xlim=(-0.65, 6.65), ylim=(-1.25, 1.25), aspect="equal")
+    right.axis("off")
+    return figure
+
+
+def draw_group(plot) -> None:
+    """Four slices of four pixels, the group's centre and its corners."""
+    for row in range(4):
+        for col in range(4):
+            place = (col / 4 + 0.02, row / 4 + 0.02)
+            plot.add_patch(Rectangle(place, 0.21, 0.21, color=COLOURS[row], alpha=0.5))
+    middle = {"ha": "center", "va": "center"}
+    for row in (0, 1):
+        for col in (0, 1):
+            plot.plot(col, row, "s", color="black", markersize=9)
+            place = (-0.1 if col == 0 else 1.1, -0.09 if row == 0 else 1.11)
+            plot.annotate(f"$v_{{{row}{col}}}$", place, fontsize=13, **middle)
+    plot.plot(0.5, 0.5, "o", color="black", markersize=6)
+    plot.annotate("$v$", (0.53, 0.47), fontsize=13)
+    for col, name in ((0.125, "$x_{first}$"), (0.875, "$x_{last}$")):
+        plot.annotate(name, (col, 0.64), ha="center", fontsize=9)
+    plot.set(xlim=(-0.2, 1.2), ylim=(1.2, -0.2), aspect="equal")
+    plot.set_title("one group at ×4: four slices", fontsize=11)
+    plot.axis("off")

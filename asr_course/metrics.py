@@ -106,12 +106,30 @@ def lr_psnr(sr: Tensor, hr: Tensor, scale: float) -> float:
     return psnr(*small)
 
 
+def seam(picture: Tensor, scale: int) -> float:
+    """How much the borders of low-resolution pixels show in a (3, h, w) picture.
+
+    The mean step between rows where a border is crossed, over the mean step elsewhere;
+    `scale` is whole, and the picture begins at a border.
+    """
+    step = (picture[:, 1:] - picture[:, :-1]).abs().mean(dim=(0, 2))  # (h - 1,)
+    crossing = torch.arange(1, len(step) + 1) % scale == 0
+    return float(step[crossing].mean() / step[~crossing].mean())
+
+
 def low_resolution_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """floor(H / s), floor(W / s): how many low-resolution pixels fit whole."""
     low = tuple(int(n / scale + 1e-9) for n in size)
     if min(low) < 1:
         raise UserError(f"a picture of {size} pixels has nothing left at 1/{scale:g}")
     return low
+
+
+def check_scales(scales) -> None:
+    """UserError unless every scale is a number of 1 or more."""
+    for scale in scales:
+        if not (math.isfinite(scale) and scale >= 1):
+            raise UserError(f"scale must be a number of 1 or more, not {scale}")
 
 
 def make_pair(hr: np.ndarray, scale: float, protocol: str) -> tuple:
@@ -212,9 +230,8 @@ def evaluate(
     choose("way of scoring grey", grey, ("rgb", "grey"))
     benchmark = Benchmark(source)
     rows = []
+    check_scales(scales)
     for scale in scales:
-        if not (math.isfinite(scale) and scale >= 1):
-            raise UserError(f"scale must be a number of 1 or more, not {scale}")
         scored = []
         for path in benchmark.paths:
             lr, hr = benchmark.pair(path, scale, protocol)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image as NotebookImage
-from IPython.display import display
+from IPython.display import Markdown, display
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -46,13 +46,13 @@ def gallery(
     """
     pixels = [enlarge(picture, side) for picture in pictures]
     columns = columns or len(pixels)
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 13)
+    face = font(13)
     lines = max(title.count("\n") + 1 for title in titles)
     gap, head = 10, 18 * lines + 4
     rows = max(p.shape[0] for p in pixels)
     cols = max(
         max(p.shape[1] for p in pixels),
-        *(int(font.getlength(line)) for t in titles for line in t.split("\n")),
+        *(int(face.getlength(line)) for t in titles for line in t.split("\n")),
     )
     n_rows = -(-len(pixels) // columns)
     canvas = Image.new(
@@ -63,9 +63,21 @@ def gallery(
     draw = ImageDraw.Draw(canvas)
     for k, (picture, title) in enumerate(zip(pixels, titles, strict=True)):
         left, top = k % columns * (cols + gap), k // columns * (rows + head + gap)
-        draw.multiline_text((left, top), title, fill="black", font=font, spacing=4)
+        draw.multiline_text((left, top), title, fill="black", font=face, spacing=4)
         canvas.paste(Image.fromarray(picture), (left, top + head))
     return canvas
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The typeface of all labels that stand in pixels; it comes with matplotlib."""
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def shade(values: np.ndarray, colours: Sequence, zoom: int = 1) -> Image.Image:
+    """Numbers (h, w) as colours, interpolated between those given for -1, 0 and 1."""
+    channels = [np.interp(values, (-1, 0, 1), c) for c in zip(*colours, strict=True)]
+    pixels = np.stack(channels, axis=-1).astype(np.uint8)
+    return Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1))
 
 
 def to_png(picture: Image.Image, level: int = 6) -> bytes:
@@ -97,3 +109,9 @@ def axes(columns: int = 1, width: float = 4.6, height: float = 3.2):
         plot.set_prop_cycle(color=COLOURS)
         plot.grid(alpha=0.3)
     return figure, plots
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Display a table; its cells may hold Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))

@@ -81,12 +81,21 @@ def paper_values(
     two papers print different values, the one that comes first in the file counts.
     """
     found = {}
-    with open(PAPERS, newline="") as file:
-        for row in csv.DictReader(file):
-            key = (row["method"], row["encoder"], row["dataset"], row["channel"])
-            if key == (method, encoder, data, channel) and row["metric"] == "PSNR":
-                found.setdefault(row["scale"], float(row["value"]))
+    for row in paper_rows(
+        method=method, encoder=encoder, dataset=data, channel=channel, metric="PSNR"
+    ):
+        found.setdefault(row["scale"], float(row["value"]))
     return found
+
+
+def paper_rows(**where: str) -> list[dict[str, str]]:
+    """Rows of data/paper_results.csv whose columns hold what is asked for.
+
+    Columns: paper, method, encoder, train_set, dataset, channel, scale, metric, value.
+    """
+    with open(PAPERS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row[k] == v for k, v in where.items())]
 
 
 def load_record(name: str) -> dict:

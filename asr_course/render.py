@@ -9,7 +9,7 @@ Letters: H W low-resolution rows and columns, h w output rows and columns.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -24,7 +24,7 @@ from asr_course.images import open_image, split_alpha, to_pixels, to_tensor
 from asr_course.models.layers import Features
 
 TILE = 256  # low-resolution rows and columns that are encoded at once
-QUERIES = 16384  # coordinates that are decoded at once: they stay in the cache
+QUERIES = 8192  # coordinates that are decoded at once: they stay in the cache
 MAX_PIXELS = 2**28
 
 Window = tuple[int, int, int, int]  # first row, first column, rows, columns
@@ -55,13 +55,12 @@ def encode(model: nn.Module, lr: Tensor, part: Window | None = None) -> Encoded:
     return Encoded(model.encode(lr[..., top:bottom, left:right]), top, left, (H, W))
 
 
-def decode_rows(
-    model: nn.Module, encoded: Encoded, size: tuple[int, int], window: Window
-) -> Iterator[tuple[int, Tensor]]:
-    """Decode a window of an output of `size`, a few rows at a time.
+def query_rows(
+    encoded: Encoded, size: tuple[int, int], window: Window
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The queries of a window of an output of `size`, a few rows at a time.
 
-    Yields (rows done before, picture (3, rows, cols)), not clamped. Between two of
-    them a caller may stop or let others work.
+    Yields (rows before, coord (1, rows, cols, 2), cell (1, 2)).
     """
     lr = encoded.features.lr
     size_here = lr.shape[-2:]
@@ -84,7 +83,44 @@ def decode_rows(
     step = max(1, QUERIES // cols)
     for first in range(0, rows, step):
         coord = make_grid(row_coord[first : first + step], col_coord)[None]
-        yield first, model.decode(encoded.features, coord.to(lr), cell)[0]
+        yield first, coord.to(lr), cell
+
+
+def decode_rows(
+    model: nn.Module,
+    encoded: Encoded,
+    size: tuple[int, int],
+    window: Window,
+    sums: list | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Decode a window of an output of `size`, a few rows at a time.
+
+    Yields (rows done before, picture (3, rows, cols)), not clamped. Between two of
+    them a caller may stop or let others work. sums: for models whose queries hear of
+    each other, over whichever queries count as all; None gathers over the window.
+    """
+    if sums is None:
+        sums = gather(model, lambda: [(encoded, window)], size)
+    for first, coord, cell in query_rows(encoded, size, window):
+        yield first, model.decode(encoded.features, coord, cell, sums)[0]
+
+
+def gather(model: nn.Module, pieces: Callable, size: tuple[int, int]) -> list:
+    """The sums that `model` needs over all queries of some pieces, one by one.
+
+    pieces: called once for each sum, gives (Encoded, window) pairs. Work before a sum
+    is done again for each, so memory does not grow with the number of queries; sums
+    are float64, so their order and the size of the pieces hardly matter.
+    """
+    sums = []
+    for _ in range(model.sums):
+        total = None
+        for encoded, window in pieces():
+            for _, coord, cell in query_rows(encoded, size, window):
+                part = model.gather(encoded.features, coord, cell, sums)
+                total = part if total is None else tuple(map(torch.add, total, part))
+        sums.append(total)
+    return sums
 
 
 def shift(coord: Tensor, whole: int, first: int, here: int) -> Tensor:
@@ -119,18 +155,29 @@ def render_tiles(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Render an output of `size`, or a window of it, piece by piece.
 
-    Yields (row, column, picture (3, rows, cols)), places counted in the window.
+    Yields (row, column, picture (3, rows, cols)), places counted in the window. Where
+    queries hear of each other, they hear of all queries of the whole output.
     """
-    top, left, rows, cols = window = check_window(size, window)
+    top, left, _, _ = window = check_window(size, window)
+    whole = (0, 0, *size)
+    sums = gather(model, lambda: encoded_tiles(model, lr, size, whole, tile), size)
+    for encoded, piece in encoded_tiles(model, lr, size, window, tile):
+        for done, picture in decode_rows(model, encoded, size, piece, sums):
+            yield piece[0] + done - top, piece[1] - left, picture
+
+
+def encoded_tiles(
+    model: nn.Module, lr: Tensor, size, window: Window, tile: int | None
+) -> Iterator[tuple[Encoded, Window]]:
+    """Encode the tiles that a window of an output needs: (features, their window)."""
+    top, left, rows, cols = window
     H, W = lr.shape[-2:]
     tile = tile or TILE
     for row_tile in tiles(H, size[0], top, rows, tile):
         for col_tile in tiles(W, size[1], left, cols, tile):
             part = (row_tile[0], col_tile[0], row_tile[1], col_tile[1])
-            encoded = encode(model, lr, part)
             piece = (row_tile[2], col_tile[2], row_tile[3], col_tile[3])
-            for done, picture in decode_rows(model, encoded, size, piece):
-                yield piece[0] + done - top, piece[1] - left, picture
+            yield encode(model, lr, part), piece
 
 
 def render(

@@ -109,17 +109,24 @@ OFFICIAL = [
     (r"^encoder\.RDBs\.(\d+)\.LFF\.", r"encoder.blocks.\1.fuse."),
     (r"^encoder\.GFF\.0\.", "encoder.fuse1."),
     (r"^encoder\.GFF\.1\.", "encoder.fuse2."),
+    (r"^coef\.", "amplitude."),  # LTE
+    (r"^freq\.", "frequency."),
+    (r"^decoder\.first_layer\.0\.", "initial."),  # DIINN
+    (r"^decoder\.K\.(\d+)\.0\.", r"modulation.\1."),
+    (r"^decoder\.Q\.(\d+)\.0\.", r"synthesis.\1."),
+    (r"^decoder\.last_layer\.", "last."),
 ]
 
 
 def from_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """An official LIIF state dict under our names.
+    """An official state dict of LIIF, MetaSR, LTE or DIINN under our names.
 
-    `imnet.layers` counts the ReLUs too, so every second number is a linear layer.
+    Their MLPs count the ReLUs too, so every second number is a linear layer. Linear
+    layers that stand there as 1x1 convolutions become linear layers.
     """
     renamed = {}
     for key, value in state.items():
-        found = re.match(r"^imnet\.layers\.(\d+)\.(.*)", key)
+        found = re.match(r"^(?:imnet\.)?layers\.(\d+)\.(.*)", key)
         if found:
             key = f"mlp.layers.{int(found[1]) // 2}.{found[2]}"
         for pattern, name in OFFICIAL:
@@ -127,5 +134,6 @@ def from_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 key = name and re.sub(pattern, name, key)
                 break
         if key:
-            renamed[key] = value
+            pointwise = value.shape[2:] == (1, 1) and not key.startswith("encoder.")
+            renamed[key] = value[..., 0, 0] if pointwise else value
     return renamed

@@ -7,6 +7,7 @@ script) it renders at once. Whatever goes wrong is shown in the widget and kept 
 """
 
 import asyncio
+import html
 import io
 import math
 import time
@@ -110,6 +111,11 @@ class Picture(anywidget.AnyWidget):
     """
     data = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
+
+
+def not_drawn(error: Exception) -> str:
+    """What a widget says in place of a picture, as HTML."""
+    return f'<span style="color:#D55E00">Not drawn: {html.escape(str(error))}</span>'
 
 
 @dataclass
@@ -332,11 +338,13 @@ class ScaleExplorer(ipw.VBox):
             f"columns {left}–{left + cols}: {view.queries:,} queries in "
             f"{view.seconds * 1000:.0f} ms"
         )
+        if self.models[self.tabs.value].sums:
+            self.status.value += "; they hear of each other, but not of those outside"
 
     def _fail(self, error: Exception) -> None:
         """Say what went wrong where the picture was asked for."""
         self.error = error
-        self.status.value = f'<span style="color:#D55E00">Not drawn: {error}</span>'
+        self.status.value = not_drawn(error)
 
     # Input -------------------------------------------------------------------------
 
@@ -373,16 +381,20 @@ class ScaleExplorer(ipw.VBox):
 
     def contact_sheet(self, scales=(1.5, 2.5, 4, 10, 30), side: int = 104) -> None:
         """Display what the slider would show at some scales, for readers on paper."""
-        views = [self.render(scale, view=side) for scale in scales]
+        names = list(self.models)
         pictures, titles = [], []
-        for row in range(len(views[0].panels)):
-            for scale, view in zip(scales, views, strict=True):
-                name, panel = list(view.panels.items())[row]
+        views = [[self.render(scale, n, side) for n in names] for scale in scales]
+        for row in range(len(names) + 2):  # bicubic, every model, the truth
+            for scale, drawn in zip(scales, views, strict=True):
+                view = drawn[min(max(row - 1, 0), len(names) - 1)]
+                panel = {0: 0, len(names) + 1: 2}.get(row, 1)
+                name, pixels = list(view.panels.items())[panel]
                 score = f"\n{view.psnr[name]:.2f} dB" if name in view.psnr else "\n"
                 titles.append(f"{name.split(' ')[0]} ×{scale:g}{score}")
-                pictures.append(panel)
+                pictures.append(pixels)
         sheet = plots.gallery(pictures, titles, side, columns=len(scales))
-        plots.show(sheet, f"Rows {', '.join(views[0].panels)}; scales {scales}")
+        rows = ", ".join(["bicubic", *names, "photograph"])
+        plots.show(sheet, f"Rows {rows}; scales {scales}")
 
     def show(self) -> None:
         """Display the widget, and the contact sheet for where widgets do not live."""

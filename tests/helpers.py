@@ -39,8 +39,9 @@ def golden_state(name: str, prefix: str) -> dict[str, Tensor]:
 
 def awake(model: nn.Module) -> nn.Module:
     """`model` with a random last layer: a model with `skip` starts with a zero one."""
-    nn.init.normal_(model.mlp.layers[-1].weight, std=0.3)
-    nn.init.normal_(model.mlp.layers[-1].bias, std=0.3)
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.3)
     return model.eval()
 
 

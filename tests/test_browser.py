@@ -133,7 +133,7 @@ def open_notebook(browser, address: str, name: str):
             route.abort()
 
     page.route("**/*", guard)
-    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}")
+    page.goto(f"{address}/lab/tree/{name}?reset&token={TOKEN}")  # no other tabs
     page.get_by_text("| Idle").wait_for(timeout=90_000)
     return page, refused
 
@@ -169,9 +169,47 @@ def wait_for_change(page, before, timeout: float = 20) -> tuple[str, str]:
     pytest.fail(f"the picture did not change from {before}")
 
 
+def click_the_probe(page) -> None:
+    """Click on the probe's picture: it looks there."""
+    probe = page.locator("img.asr-picture").nth(1)
+    probe.scroll_into_view_if_needed()
+    before = probe.get_attribute("alt")
+    probe.click(position={"x": 30, "y": 200})
+    for _ in range(100):
+        page.wait_for_timeout(100)
+        if probe.get_attribute("alt") != before:
+            return
+    pytest.fail("a click on the probe changes nothing")
+
+
+def move_the_slices(page) -> None:
+    """Move one scale: the other follows, and the slices are counted anew."""
+    text = page.get_by_text("output pixels in").last
+    text.scroll_into_view_if_needed()
+    before = text.inner_text()
+    sliders = page.locator(".widget-slider").filter(has_text="row scale")
+    handle = sliders.locator(".noUi-handle, [role=slider]").last
+    handle.focus()
+    for _ in range(15):
+        handle.press("ArrowRight")
+    for _ in range(100):
+        page.wait_for_timeout(100)
+        if text.inner_text() != before:
+            return
+    pytest.fail("the scale moved, the slices did not")
+
+
+OWN_WIDGET = {
+    "01_liif": click_the_probe,
+    "02_diinn": click_the_probe,
+    "03_diif": move_the_slices,
+}
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_run_all_and_the_slider(path, lab, browser):
     address, folder = lab
+    shots = os.environ.get("ASR_SCREENSHOTS")  # a folder for pictures to look at
     copy = smoke_copy(path, folder)
     page, refused = open_notebook(browser, address, copy.name)
     run_all(page, copy)
@@ -192,7 +230,10 @@ def test_run_all_and_the_slider(path, lab, browser):
     page.keyboard.press("ArrowDown")
     wait_for_change(page, moved)
 
-    if folder := os.environ.get("ASR_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{path.stem}.png")
+    if shots:
+        page.screenshot(path=f"{shots}/{path.stem}.png")
+    OWN_WIDGET[path.stem](page)
+    if shots:
+        page.screenshot(path=f"{shots}/{path.stem}_own.png")
     assert refused == [], "the page asked for something outside of this machine"
     page.close()

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from asr_course.checks import EXERCISES, check, owners, self_ensemble
+from asr_course.checks import EXERCISES, check
+from asr_course.checks.diif import blend_then_map, group_of, slice_ends
+from asr_course.checks.diinn import local_offsets, modulate, sine_of_grid
+from asr_course.checks.liif import owners, self_ensemble
 from asr_course.coords import make_coord, nearest, pixel_centres, to_position
 from asr_course.models.layers import look_up
 from asr_course.models.liif import corners
@@ -44,7 +47,104 @@ def half_pixel_off(grid, coord):
     return blend(grid, coord + shift)
 
 
+def whole_position(N, n):
+    """Counted from the first pixel's centre, not from the nearest one's."""
+    return 2 * to_position(pixel_centres(N), n)
+
+
+def looked_up_first(layer, s, z, i, j):
+    """Right, but z's part is computed for every query."""
+    return layer(torch.cat([s, look_up(z, i, j)], dim=-1))
+
+
+def biased_twice(layer, s, z, i, j):
+    """The bias counts in both parts."""
+    return modulate(layer, s, z, i, j) + layer.bias
+
+
+def z_first(layer, s, z, i, j):
+    """The layer's columns are taken in the wrong order."""
+    W_z, W_s = layer.weight[:, : z.shape[-1]], layer.weight[:, z.shape[-1] :]
+    return s @ W_s.T + look_up(z @ W_z.T + layer.bias, i, j)
+
+
+def grid_of_sines(row, col, W_row, W_col, b):
+    """Right, but a sine is taken at every place."""
+    return (row[:, None, None] * W_row + col[:, None] * W_col + b).sin()
+
+
+def wrong_sign(row, col, W_row, W_col, b):
+    """sin(a - b) instead of sin(a + b)."""
+    return sine_of_grid(row, -col, W_row, W_col, b)
+
+
+def late_always(H, share, of, W):
+    """Right, but W is applied to every pixel."""
+    return sum(a[:, None] * h[of] for a, h in zip(share, H, strict=True)) @ W.T
+
+
+def early_always(H, share, of, W):
+    """Right, but W is applied to every slice and corner."""
+    return sum(a[:, None] * (h @ W.T)[of] for a, h in zip(share, H, strict=True))
+
+
 WRONG = {
+    "diif.1": {
+        "ends are lengths": lambda g, u: slice_ends(g, u) + torch.tensor([0, 1]),
+        "one slice too few": lambda g, u: slice_ends(g // u * u or u, u),
+        "last slice padded": lambda g, u: torch.stack(
+            [torch.arange(0, g, u), torch.arange(0, g, u) + u - 1], -1
+        ),
+        "axes swapped": lambda g, u: slice_ends(g, u).T,
+        "evenly cut": lambda g, u: slice_ends(g, -(-g // -(-g // u))),
+    },
+    "diif.2": {
+        "scale rounded": lambda N, n: (
+            torch.arange(N) % -(-N // n),
+            torch.full((N,), -(-N // n)),
+        ),
+        "counted from one": lambda N, n: (group_of(N, n)[0] + 1, group_of(N, n)[1]),
+        "ties downward": lambda N, n: tuple(
+            x.flip(0)
+            if k
+            else group_of(N, n)[1].flip(0) - 1 - group_of(N, n)[0].flip(0)
+            for k, x in enumerate(group_of(N, n))
+        ),
+        "only the place": lambda N, n: group_of(N, n)[0],
+        "swapped": lambda N, n: group_of(N, n)[::-1],
+    },
+    "diif.3": {
+        "always late": late_always,
+        "always early": early_always,
+        "first corner's shares for all": lambda H, a, of, W: blend_then_map(
+            H, a[:1].expand_as(a), of, W
+        ),
+        "mean of the corners": lambda H, a, of, W: blend_then_map(
+            H, torch.full_like(a, 0.25), of, W
+        ),
+        "another slice": lambda H, a, of, W: blend_then_map(H, a, of.flip(0), W),
+    },
+    "diinn.1": {
+        "in pixels": lambda N, n: local_offsets(N, n) / 2,
+        "half a pixel off": lambda N, n: local_offsets(N, n) + n / N,
+        "axes swapped": lambda N, n: local_offsets(n, N),
+        "not from the nearest": whole_position,
+        "other sign": lambda N, n: -local_offsets(N, n),
+    },
+    "diinn.2": {
+        "looked up first": looked_up_first,
+        "bias twice": biased_twice,
+        "z before s": z_first,
+        "axes swapped": lambda a, s, z, i, j: modulate(a, s, z, j, i),
+        "no bias": lambda a, s, z, i, j: modulate(a, s, z, i, j) - a.bias,
+    },
+    "diinn.3": {
+        "a sine for every place": grid_of_sines,
+        "wrong sign": wrong_sign,
+        "axes swapped": lambda r, c, a, b, d: sine_of_grid(c, r, a, b, d),
+        "weights swapped": lambda r, c, a, b, d: sine_of_grid(r, c, b, a, d),
+        "no bias": lambda r, c, a, b, d: sine_of_grid(r, c, a, b, 0 * d),
+    },
     "liif.1": {
         "half a pixel off": lambda N, n: torch.arange(N) * n // N,
         "floating point": lambda N, n: nearest(

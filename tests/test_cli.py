@@ -19,8 +19,9 @@ from asr_course.__main__ import main, number, parse_options, rows_by_columns
 from asr_course.data import Patches
 from asr_course.errors import UserError
 from asr_course.metrics import evaluate
-from asr_course.models import DEFAULT_ENCODER
+from asr_course.models import DEFAULT_ENCODER, MODELS
 from asr_course.presets import PRESETS
+from asr_course.profiling import format_profile
 from asr_course.weights import read_card, save_weights
 
 SMOKE = PRESETS["smoke"].full  # what `train --preset smoke` does
@@ -375,6 +376,65 @@ def test_evaluate_into_a_place_that_is_not_there(folder, option, place, capsys):
     assert place in capsys.readouterr().err
 
 
+def test_evaluate_by_both_protocols(folder, weights, tmp_path, capsys):
+    """Rows of both, a folder of outputs for each, and a record that names both."""
+    path, record, out = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "out"
+    status = command(
+        *("evaluate", "--model", weights, "--data", folder, "--scales", "2"),
+        *("--protocol", "liif", "diinn", "--device", "cpu"),
+        *("--json", path, "--record", record, "--save", out),
+    )
+    assert status == 0
+    expected = []
+    for protocol in ("liif", "diinn"):
+        options = {"protocol": protocol, "name": str(weights)}
+        expected += evaluate(load_weights(weights), folder, [2], **options)
+    assert json.loads(path.read_text()) == expected
+    assert expected[0]["psnr_rgb"] != expected[1]["psnr_rgb"]
+    found = json.loads(record.read_text())
+    named = [{**row, "model": weights.name} for row in expected]  # without its folder
+    assert found["rows"] == named
+    assert found["command"] == (
+        f"python -m asr_course evaluate --model {weights.name} --data photos "
+        "--scales 2 --protocol liif diinn --grey rgb"
+    )
+    written = {str(p.relative_to(out)) for p in out.rglob("*.png")}
+    assert written == {
+        f"tiny/photos/{protocol}/x2/{name}.png"
+        for protocol in ("liif", "diinn")
+        for name in "ab"
+    }
+    table = capsys.readouterr().out
+    assert "protocol liif" in table and "protocol diinn" in table
+
+
+def test_evaluate_by_one_protocol_makes_no_folder_for_it(folder, tmp_path):
+    out = tmp_path / "out"
+    words = ["evaluate", "--model", "bicubic", "--data", folder, "--scales", "2"]
+    assert command(*words, "--protocol", "diinn", "--save", out) == 0
+    assert sorted(os.listdir(out)) == ["x2"]
+
+
+def test_evaluate_several_models(folder, weights, tmp_path):
+    """A folder of outputs for each, though there is one protocol."""
+    out, path = tmp_path / "out", tmp_path / "rows.json"
+    words = ["evaluate", "--model", "bicubic", weights, "--data", folder]
+    more = ("--scales", "2", "--save", out, "--json", path, "--device", "cpu")
+    assert command(*words, *more) == 0
+    assert sorted(os.listdir(out)) == ["bicubic", "tiny"]
+    assert sorted(os.listdir(out / "tiny" / "photos")) == ["x2"]
+    rows = json.loads(path.read_text())
+    assert [row["model"] for row in rows] == ["bicubic", str(weights)]
+
+
+def test_evaluate_refuses_one_protocol_of_two(folder, tmp_path, capsys):
+    words = ["evaluate", "--model", "bicubic", "--data", folder, "--scales", "2"]
+    path = tmp_path / "rows.json"
+    assert command(*words, "--protocol", "liif", "dinn", "--json", path) == 2
+    assert "Did you mean 'diinn'" in capsys.readouterr().err
+    assert not path.exists()
+
+
 # train
 
 
@@ -533,8 +593,117 @@ def test_train_refuses_values_of_another_kind(tmp_path, capsys):
     assert "hidden" in one_line(capsys)
 
 
+# profile
+
+
+def profile_words(*more):
+    return ["profile", "--size", "tiny", "--lr", "6x5", "--device", "cpu", *more]
+
+
+def test_profile_prints_a_table_and_writes_a_record(tmp_path, capsys):
+    path = tmp_path / "profile.json"
+    more = ("--model", "liif", "lte", "--scale", "2", "2.5", "--json", path)
+    assert command(*profile_words(*more)) == 0
+    record = json.loads(path.read_text())
+    rows = record["rows"]
+    assert [(row["model"], row["scale"]) for row in rows] == [
+        *(("liif", 2), ("liif", 2.5)),
+        *(("lte", 2), ("lte", 2.5)),
+    ]
+    assert all((row["size"], row["lr"]) == ("tiny", "6x5") for row in rows)
+    assert record["command"] == (
+        "python -m asr_course profile --model liif lte --size tiny --lr 6x5 "
+        "--scale 2 2.5"
+    )
+    assert {"python", "torch", "hardware", "code"} <= set(record)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out == format_profile(rows) + "\n"
+
+
+def test_profile_of_all_models(capsys):
+    assert command(*profile_words("--all", "--scale", "2")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(MODELS)
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--scale", "0"), "--scale must lie between 1 and 64, not 0"),
+        (("--scale", "2", "0.5"), "between 1 and 64, not 0.5"),
+        (("--scale", "65"), "between 1 and 64, not 65"),
+        (("--scale", "nan"), "between 1 and 64, not nan"),
+        (("--scale", "abc"), "argument --scale: 'abc' is not a number"),
+        (("--lr", "0x5"), "--lr needs at least one row and one column"),
+        (("--lr", "5"), "argument --lr: '5' is not ROWSxCOLUMNS"),
+        (("--lr", "5x-5"), "argument --lr"),
+        (("--model", "lif"), "unknown model 'lif'.*Did you mean 'liif'"),
+        (("--model", "liif", "dinn"), "unknown model 'dinn'.*Did you mean 'diinn'"),
+        (("--size", "tinny"), "unknown size 'tinny'.*Did you mean 'tiny'"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+    ],
+)
+def test_profile_refuses(tmp_path, more, words, capsys):
+    path = tmp_path / "profile.json"
+    assert command(*profile_words("--json", path, *more)) == 2
+    assert re.search(words, one_line(capsys))
+    assert not path.exists()
+
+
+def test_profile_into_a_folder_that_is_not_there(tmp_path, capsys):
+    path = tmp_path / "nowhere" / "profile.json"
+    assert command(*profile_words("--json", path)) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_weights_fixture_is_awake(photo, weights):
     """The model these tests use changes the picture."""
     save_weights(tiny(), weights, {})
     same_size = np.asarray(upscale(load_weights(weights), photo, 1)).astype(int)
     assert np.abs(same_size - np.asarray(Image.open(photo))).mean() > 5
+
+
+# ablate, and a rate of one's own
+
+
+def test_ablate_writes_a_record_that_says_how(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    status = command(
+        *("ablate", "--model", "diif", "--preset", "smoke", "--steps", 2),
+        *("--rate", "1e-3", "--seeds", 0, 1, "--variants", "full", "rows"),
+        *("--scales", 2, 2.5, "--json", path, "--device", "cpu"),
+    )
+    assert status == 0
+    assert capsys.readouterr().out.count(": done") == 4
+    record = json.loads(path.read_text())
+    assert record["command"] == (
+        "python -m asr_course ablate --model diif --preset smoke --steps 2 "
+        "--rate 0.001 --seeds 0 1 --scales 2 2.5 --variants full rows --json a.json"
+    )
+    found = {(r["variant"], r["seed"], r["scale"]) for r in record["rows"]}
+    assert len(record["rows"]) == len(found) == 8
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--variants", "ful"), "unknown variant of diif 'ful': choose from full"),
+        (("--scales", 0.5), "scale must be a number of 1 or more, not 0.5"),
+        (("--rate", 0), "a rate above 0"),
+        (("--steps", 0), "at least 1 step"),
+        (("--model", "metasr"), "unknown model with ablations 'metasr'"),
+        (("--json", "no/such/folder.json"), "no such folder"),
+    ],
+)
+def test_ablate_refuses_before_it_trains(words, said, capsys):
+    assert command("ablate", "--model", "diif", "--preset", "smoke", *words) == 2
+    assert said in one_line(capsys)
+
+
+def test_a_rate_of_one_s_own_stands_in_the_card(tmp_path):
+    out = tmp_path / "run"
+    words = ("--preset", "smoke", "--steps", 2, "--rate", "5e-4", "--device", "cpu")
+    assert command("train", "--model", "diinn", *words, "--out", out) == 0
+    card = read_card(out / "diinn.safetensors")
+    assert "--steps 2 --rate 0.0005 --seed 0" in card["command"]

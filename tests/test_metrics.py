@@ -22,6 +22,7 @@ from asr_course.metrics import (
     make_pair,
     psnr,
     score,
+    seam,
     shave,
     ssim,
     to_luma,
@@ -196,6 +197,38 @@ def test_lr_psnr_sees_means_and_not_fine_detail():
     checkerboard = (torch.arange(32)[:, None] + torch.arange(32)) % 2 - 0.5
     assert psnr(hr + 0.2 * checkerboard, hr) == pytest.approx(20, abs=1e-3)
     assert lr_psnr(hr + 0.2 * checkerboard, hr, 4) > 50
+
+
+# Seams
+
+
+@pytest.mark.parametrize("scale", [2, 3, 5])
+def test_seam_of_a_ramp_is_one(scale):
+    """Every step is as large as every other, at borders and elsewhere."""
+    ramp = torch.linspace(0, 1, 4 * scale)[:, None].expand(3, -1, 7)
+    assert seam(ramp, scale) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 5])
+def test_seam_of_flat_pixels_is_large(scale):
+    """Low-resolution pixels of one colour each: all change is at their borders."""
+    flat = torch.rand(3, 4, 7).repeat_interleave(scale, dim=1)
+    assert seam(flat, scale) == math.inf
+    assert seam(flat + 1e-4 * torch.rand(3, 4 * scale, 7), scale) > 100
+
+
+@pytest.mark.parametrize("scale", [2, 3, 5])
+def test_seam_of_jumps_anywhere_else_is_small(scale):
+    flat = torch.rand(3, 4, 7).repeat_interleave(scale, dim=1)
+    inside = torch.cat([flat[:, 1:], flat[:, -1:]], dim=1)  # borders a row too early
+    assert seam(inside, scale) == 0
+
+
+def test_seam_by_hand():
+    """Rows 0 1 | 4 6: a step of 3 at the border, 1 and 2 elsewhere."""
+    rows = torch.tensor([0.0, 1, 4, 6])[None, :, None].expand(3, 4, 2)
+    assert seam(rows, 2) == pytest.approx(3 / 1.5)
+    assert seam(-rows, 2) == pytest.approx(3 / 1.5)
 
 
 # Protocols

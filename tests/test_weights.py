@@ -101,7 +101,7 @@ def test_shipped_weights_load(path):
     """Whatever lies in data/weights is a trained model of finite numbers."""
     model = load_weights(path)
     assert all(value.isfinite().all() for value in model.state_dict().values())
-    assert model.mlp.layers[-1].weight.abs().max() > 0
+    assert all(value.any() for value in model.state_dict().values())
     assert read_card(path)["steps"] > 0
 
 

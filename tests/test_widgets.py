@@ -12,7 +12,6 @@ from PIL import Image
 from asr_course import build
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_crops, to_pixels, to_tensor
-from asr_course.probes import LatentProbe, TrainingCurve
 from asr_course.render import render
 from asr_course.widgets import VIEW, ScaleExplorer, crop_resized
 
@@ -100,6 +99,13 @@ def test_tabs_switch_between_models(model):
     assert explorer.picture.data != before
 
 
+def test_it_says_when_queries_hear_of_each_other(explorer):
+    assert "hear of each other" not in explorer.status.value
+    attentive = ScaleExplorer({"HIIF": build("hiif", "tiny")}, sample_crops()["rocket"])
+    assert attentive.error is None
+    assert "hear of each other, but not of those outside" in attentive.status.value
+
+
 def test_a_photo_of_one_s_own(explorer):
     buffer = io.BytesIO()
     Image.new("L", (90, 70), 128).save(buffer, "PNG")
@@ -164,40 +170,3 @@ def test_crop_resized_is_a_crop_of_the_resized_picture(scale):
     top, left, rows, cols = window
     crop = full[top : top + rows, left : left + cols].astype(int)
     assert np.abs(crop - crop_resized(pixels, size, window)).max() <= 1
-
-
-def test_the_probe_s_opinions_sum_to_the_model_s_answer(model):
-    image = resize(sample_crops()["coffee"], (32, 48))
-    probe = LatentProbe(model, image, scale=4)
-    coord = torch.tensor([[[[0.21, -0.4]]]])
-    answers = probe.opinions(0.21, -0.4)
-    assert sum(a["weight"] for a in answers) == pytest.approx(1)
-    blended = sum(a["weight"] * a["rgb"] for a in answers)
-    with torch.inference_mode():
-        cell = torch.tensor([[2 / 128, 2 / 192]])
-        direct = model(to_tensor(image), coord, cell)[0, :, 0, 0]
-    assert np.allclose(blended, direct, atol=1e-5)
-
-
-def test_the_probe_follows_a_click(model):
-    probe = LatentProbe(model, resize(sample_crops()["coffee"], (32, 48)))
-    before = probe.detail.value
-    probe.on_click({"type": "click", "row": 0.1, "col": 0.9})
-    assert probe.error is None
-    assert probe.detail.value != before
-    assert "(-0.800, 0.800)" in probe.status.value
-
-
-@pytest.mark.parametrize("place", [(0, 0), (1, 1), (0.5, 1)])
-def test_the_probe_works_at_the_border(model, place):
-    probe = LatentProbe(model, resize(sample_crops()["coffee"], (5, 6)))
-    probe.move(*place)
-    assert probe.error is None
-
-
-def test_the_training_curve_draws_the_last_step():
-    curve = TrainingCurve(3)
-    for step in (1, 2, 3):
-        curve(step, [0.3, 0.2, 0.1][:step])
-    assert curve.label.value == "step 3 of 3"
-    assert bytes(curve.picture.value).startswith(b"\x89PNG")

@@ -5,6 +5,7 @@ A regular grid of queries keeps its rows as (B, h, 1) and its columns as (B, 1, 
 scattered queries keep both as (B, h, w). All lines below broadcast over either.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -44,6 +45,12 @@ class MLP(nn.Module):
         return x
 
 
+def start_at_zero(layer: nn.Linear) -> None:
+    """Zero a last layer: with `skip`, training then starts at plain interpolation."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
 class ImplicitModel(nn.Module):
     """What all arbitrary-scale models share: encode once, decode any coordinates.
 
@@ -51,7 +58,12 @@ class ImplicitModel(nn.Module):
     [-1, 1] inside. `options` is the model's own frozen dataclass; its field `skip`
     adds the bilinearly enlarged input to the output, so that the network only has to
     learn what bilinear interpolation gets wrong.
+
+    Where queries hear of each other, `predict` needs `sums` over all of them, one after
+    the other, and `gather` gives what some queries add to the next.
     """
+
+    sums = 0  # queries are answered one by one
 
     def __init__(self, encoder: nn.Module, options):
         super().__init__()
@@ -81,14 +93,22 @@ class ImplicitModel(nn.Module):
         latent = self.encoder(lr)
         return Features(lr, latent, self.content(latent).contiguous())
 
-    def decode(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+    def decode(
+        self,
+        features: Features,
+        coord: Tensor,
+        cell: Tensor,
+        sums: Sequence | None = None,
+    ) -> Tensor:
         """Colours at `coord` (B, h, w, 2) for pixels of size `cell` (B, 2).
 
         Returns (B, 3, h, w) on the [0, 1] scale, not clamped. Scattered queries are
-        (B, Q, 1, 2).
+        (B, Q, 1, 2). sums: for models that need them, gathered over more queries than
+        these; None takes these for all.
         """
         check_queries(features, coord, cell)
-        rgb = self.predict(features, coord, cell)  # (B, h, w, 3)
+        known = (sums,) if sums else ()
+        rgb = self.predict(features, coord, cell, *known)  # (B, h, w, 3)
         if self.options.skip:
             rgb = rgb + bilinear(features.lr.movedim(1, -1), coord)
         return (rgb * 0.5 + 0.5).movedim(-1, 1)
@@ -117,6 +137,29 @@ def look_up(grid: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     B, H, W, D = grid.shape
     batch = torch.arange(B, device=grid.device).view(B, 1, 1)
     return F.embedding((batch * H + rows) * W + cols, grid.reshape(B * H * W, D))
+
+
+def unfold(latent: Tensor) -> Tensor:
+    """Feature unfolding (LIIF's Eq. 3): append the 3x3 neighbourhood.
+
+    (B, C, H, W) -> (B, 9 C, H, W), the nine neighbours of a channel side by side,
+    zeros outside of the picture.
+    """
+    B, C, H, W = latent.shape
+    return F.unfold(latent, kernel_size=3, padding=1).view(B, C * 9, H, W)
+
+
+def on_grid(latent: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer on every latent code: (B, C, H, W) -> (B, H, W, D).
+
+    weight: (D, k k C) for the k x k codes around, without unfolding them: a linear map
+    of a k x k neighbourhood is a k x k convolution. An even k has its corners between
+    codes, and one row and column of them more.
+    """
+    C = latent.shape[1]
+    kernel = math.isqrt(weight.shape[1] // C)
+    weight = weight.reshape(-1, C, kernel, kernel)
+    return F.conv2d(latent, weight, bias, padding=kernel // 2).movedim(1, -1)
 
 
 def bilinear(grid: Tensor, coord: Tensor) -> Tensor:

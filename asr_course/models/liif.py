@@ -20,7 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_course.coords import nearest, neighbours, split_axes, to_position
-from asr_course.models.layers import MLP, Features, ImplicitModel, look_up
+from asr_course.models.layers import (
+    MLP,
+    Features,
+    ImplicitModel,
+    look_up,
+    on_grid,
+    start_at_zero,
+    unfold,
+)
 
 
 @dataclass(frozen=True)
@@ -49,16 +57,6 @@ ABLATIONS = {
     "-d": {"hidden": (48,)},
     "no skip": {"skip": False},
 }
-
-
-def unfold(latent: Tensor) -> Tensor:
-    """Feature unfolding (the paper's Eq. 3): append the 3x3 neighbourhood.
-
-    (B, C, H, W) -> (B, 9 C, H, W), the nine neighbours of a channel side by side,
-    zeros outside of the picture.
-    """
-    B, C, H, W = latent.shape
-    return F.unfold(latent, kernel_size=3, padding=1).view(B, C * 9, H, W)
 
 
 def corners(coord: Tensor, size: tuple[int, int], ensemble: bool):
@@ -93,9 +91,8 @@ class LIIF(ImplicitModel):
         self.latent_size = encoder.channels * (9 if options.feat_unfold else 1)
         inputs = self.latent_size + 2 + (2 if options.cell_decode else 0)
         self.mlp = MLP(inputs, options.hidden, outputs=3)
-        if options.skip:  # begin as bilinear interpolation, and learn what it misses
-            nn.init.zeros_(self.mlp.layers[-1].weight)
-            nn.init.zeros_(self.mlp.layers[-1].bias)
+        if options.skip:
+            start_at_zero(self.mlp.layers[-1])
 
     @property
     def radius(self) -> int:
@@ -125,13 +122,9 @@ class LIIF(ImplicitModel):
         """The first layer's share of the latent code, once per latent: (B, H, W, D).
 
         The first layer is linear, so W [z, offset, cell] = W_z z + W_r [offset, cell].
-        W_z applied to a 3x3 neighbourhood is a 3x3 convolution.
         """
         first = self.mlp.layers[0]
-        kernel = 3 if self.options.feat_unfold else 1
-        weight = first.weight[:, : self.latent_size]
-        weight = weight.view(-1, latent.shape[1], kernel, kernel)  # (D, C, k, k)
-        return F.conv2d(latent, weight, first.bias, padding=kernel // 2).movedim(1, -1)
+        return on_grid(latent, first.weight[:, : self.latent_size], first.bias)
 
     def opinions(self, features: Features, coord: Tensor, cell: Tensor):
         """Each latent's share S_t / S (B, h, w) and answer f_t (B, h, w, 3).

@@ -1,67 +1,13 @@
-"""Exercise checks: they look at properties, never at one stored number.
-
-`name = check("liif.2", name)` prints "not attempted", "passed" or "not yet" with the
-property that failed, and returns your function if it passed, else the reference, so
-that the notebook always runs to its end.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Exercises of notebook 1."""
 
 import torch
 from torch import Tensor
 
 from asr_course import coords
-from asr_course.errors import choose
+from asr_course.checks.tools import Exercise, close, require
 from asr_course.models import layers
 from asr_course.models.liif import LIIFOptions
 from asr_course.render import render
-
-
-class NotYet(Exception):
-    """A property that does not hold; its message is for the learner."""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """What is asked: an answer to compare with nothing, and properties to try."""
-
-    reference: Callable
-    sample: Callable[[Callable], object]  # one call; returns nothing if not attempted
-    properties: tuple[Callable[[Callable], None], ...]
-
-
-def check(name: str, answer: Callable) -> Callable:
-    """Try a learner's function; return it if it is right, the reference otherwise."""
-    exercise = EXERCISES[choose("exercise", name, EXERCISES)]
-    try:
-        result = exercise.sample(answer)
-        if result is None or result is Ellipsis:
-            print(f"{name}: not attempted")
-            return exercise.reference
-        for holds in exercise.properties:
-            holds(answer)
-    except NotYet as error:
-        print(f"{name}: not yet: {error}")
-    except Exception as error:  # a learner's code may fail in any way it likes
-        print(f"{name}: not yet: it raised {type(error).__name__}: {error}")
-    else:
-        print(f"{name}: passed")
-        return answer
-    return exercise.reference
-
-
-def require(condition, message: str) -> None:
-    """Raise NotYet with `message` unless the condition holds."""
-    if not bool(condition):
-        raise NotYet(message)
-
-
-def close(a, b, tolerance: float = 1e-4) -> bool:
-    """Whether two tensors have one shape and nearly one content."""
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
-    return a.shape == b.shape and bool((a - b).abs().max() <= tolerance)
-
 
 # liif.1 -------------------------------------------------------------------------------
 

@@ -1,0 +1,8 @@
+"""Widgets that look inside one method, and the curve of a training run."""
+
+from asr_course.probes.diif import SliceExplorer
+from asr_course.probes.diinn import BranchProbe
+from asr_course.probes.liif import LatentProbe
+from asr_course.probes.tools import TrainingCurve
+
+__all__ = ["BranchProbe", "LatentProbe", "SliceExplorer", "TrainingCurve"]

@@ -1,0 +1,748 @@
+"""Widgets that look inside one method: what they show, and what they compute."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from helpers import awake, picture
+from PIL import Image
+
+from asr_course import build, plots
+from asr_course.coords import make_cell
+from asr_course.images import to_tensor
+from asr_course.models.diif import DIIFOptions
+from asr_course.probes import BranchProbe, LatentProbe, SliceExplorer, TrainingCurve
+from asr_course.probes.tools import PixelProbe
+from asr_course.render import render
+
+
+def click(probe, row: float, col: float) -> None:
+    """What the browser sends when the picture is clicked."""
+    probe.map._handle_custom_msg({"type": "click", "row": row, "col": col}, [])
+
+
+def drawn(widget) -> np.ndarray:
+    """The pixels that an image widget shows: (rows, cols, 3)."""
+    return np.asarray(Image.open(io.BytesIO(widget.value)).convert("RGB"))
+
+
+def middle(index: int, n: int) -> float:
+    """The coordinate of a pixel's centre."""
+    return (2 * index + 1) / n - 1
+
+
+# What all probes share
+
+
+def small_liif():
+    return awake(build("liif", "tiny"))
+
+
+class Corner(PixelProbe):
+    """A probe that shows the model's answer at one place, as one pixel."""
+
+    def render(self, row, col):
+        coord = torch.tensor([[[[row, col]]]])
+        with torch.inference_mode():
+            return plots.gallery([self.answer(coord)], [""], 4)
+
+
+def test_a_probe_must_say_what_it_draws():
+    with pytest.raises(NotImplementedError):
+        PixelProbe(small_liif(), picture(5, 6))
+
+
+def test_a_probe_starts_in_the_middle_and_marks_the_place():
+    probe = Corner(small_liif(), picture(5, 6))
+    assert "(0.000, 0.000)" in probe.status.value
+    before = probe.map.data
+    click(probe, 0.25, 0.75)
+    assert "(-0.500, 0.500)" in probe.status.value
+    assert "row -0.50, col 0.50" in probe.map.alt
+    assert probe.map.data != before
+    marked = np.asarray(Image.open(io.BytesIO(probe.map.data)))
+    plain = probe.image.repeat(2, 0).repeat(2, 1)
+    places = np.argwhere((marked != plain).any(-1))  # of 10 rows and 12 columns
+    assert np.abs(places - [2.5, 9]).max() <= 4.5
+
+
+@pytest.mark.parametrize("kind", ["drag", "key", None])
+def test_a_probe_follows_clicks_alone(kind):
+    probe = Corner(small_liif(), picture(5, 6))
+    before = probe.map.data, probe.detail.value, probe.status.value
+    probe.map._handle_custom_msg({"type": kind, "row": 0.1, "col": 0.1}, [])
+    assert (probe.map.data, probe.detail.value, probe.status.value) == before
+    assert probe.error is None
+
+
+def test_a_click_outside_counts_as_one_on_the_border():
+    probe = Corner(small_liif(), picture(5, 6))
+    click(probe, -0.2, 1.3)
+    assert probe.error is None
+    assert "(-1.000, 1.000)" in probe.status.value
+
+
+def test_a_probe_tells_the_model_the_pixel_size_of_its_scale():
+    probe = Corner(small_liif(), picture(5, 6), scale=2.5)
+    assert torch.equal(probe.cell, make_cell((13, 15))[None])
+
+
+def test_a_probe_puts_its_model_into_eval_mode_and_clamps():
+    model = small_liif().train()
+    probe = Corner(model, picture(5, 6))
+    assert not model.training
+    torch.nn.init.constant_(model.mlp.layers[-1].bias, 5.0)
+    with torch.inference_mode():
+        assert (probe.answer(torch.zeros(1, 2, 3, 2)) == torch.ones(3, 2, 3)).all()
+
+
+def test_an_error_is_shown_until_a_click_succeeds():
+    probe = Corner(small_liif(), picture(5, 6))
+    working = probe.render
+    probe.render = lambda row, col: 1 / 0
+    click(probe, 0.2, 0.2)
+    assert isinstance(probe.error, ZeroDivisionError)
+    assert "division by zero" in probe.status.value
+    probe.render = working
+    click(probe, 0.2, 0.2)
+    assert "division" not in probe.status.value
+    assert probe.error is None
+
+
+def test_an_incomplete_click_is_shown_not_raised():
+    probe = Corner(small_liif(), picture(5, 6))
+    probe.map._handle_custom_msg({"type": "click", "row": 0.2}, [])
+    assert isinstance(probe.error, KeyError)
+    assert "col" in probe.status.value
+
+
+# LatentProbe
+
+
+@pytest.fixture(scope="module")
+def liif():
+    """A tiny LIIF whose answer is not just the skip."""
+    torch.manual_seed(0)
+    made = build("liif", "tiny").eval()
+    torch.nn.init.normal_(made.mlp.layers[-1].weight, std=0.05)
+    return made
+
+
+def test_the_probe_s_opinions_sum_to_the_model_s_answer(liif):
+    image = picture(32, 48)
+    probe = LatentProbe(liif, image, scale=4)
+    coord = torch.tensor([[[[0.21, -0.4]]]])
+    answers = probe.opinions(0.21, -0.4)
+    assert sum(a["weight"] for a in answers) == pytest.approx(1)
+    blended = sum(a["weight"] * a["rgb"] for a in answers)
+    with torch.inference_mode():
+        cell = torch.tensor([[2 / 128, 2 / 192]])
+        direct = liif(to_tensor(image), coord, cell)[0, :, 0, 0]
+    assert np.allclose(blended, direct, atol=1e-5)
+
+
+def test_the_opinions_are_those_of_the_four_codes_around(liif):
+    """Position (2.75, 1.5): three quarters of the weight lie with row 3."""
+    probe = LatentProbe(liif, picture(8, 8))
+    answers = probe.opinions((2.75 + 0.5) / 4 - 1, (1.5 + 0.5) / 4 - 1)
+    found = {answer["at"]: answer["weight"] for answer in answers}
+    expected = {(2, 1): 0.125, (2, 2): 0.125, (3, 1): 0.375, (3, 2): 0.375}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def colour(k: int) -> np.ndarray:
+    return np.array([int(plots.COLOURS[k][c : c + 2], 16) for c in (1, 3, 5)])
+
+
+def test_a_rectangle_weighs_the_code_on_the_opposite_side(liif):
+    """The query lies at (2.75, 1.5), so row 3 and column 2 are in the middle."""
+    probe = LatentProbe(liif, np.full((8, 8, 3), 200, np.uint8))
+    place = (2.75 + 0.5) / 4 - 1, (1.5 + 0.5) / 4 - 1
+    pixels = np.asarray(probe.render(*place)).astype(int)
+    zoom, around = probe.zoom, probe.around
+
+    def shown(row, col):
+        at = (row - 3 + around + 0.5) * zoom, (col - 2 + around + 0.5) * zoom
+        return pixels[int(at[0]), int(at[1])]
+
+    for k, answer in enumerate(probe.opinions(*place)):
+        opposite = [5 - answer["at"][0], 3 - answer["at"][1]]
+        away = np.sign(answer["at"] - np.array([2.75, 1.5])) * 3 / zoom
+        assert np.array_equal(shown(*answer["at"] + away), colour(k))  # a dot
+        between = shown((2.75 + opposite[0]) / 2, (1.5 + opposite[1]) / 2)
+        tinted = 200 + (colour(k) - 200) * 110 / 255
+        assert np.abs(between - tinted).max() <= 2
+    assert np.array_equal(shown(2.75, 1.5), [255, 255, 255])  # the query itself
+    assert np.array_equal(shown(4.3, 0.4), [200, 200, 200])
+
+
+def test_the_opinions_stand_below_and_then_their_sum(liif):
+    """Five patches below the neighbourhood, each in the colour that it stands for."""
+    probe = LatentProbe(liif, picture(8, 8))
+    colours = np.array([[0.9, 0.1, 0.2], [0.3, 1.7, 0.1], [0, -0.4, 0], [0.5, 0.1, 1]])
+    weights = [0.1, 0.2, 0.3, 0.4]
+    answers = [
+        {"at": (k // 2, k % 2), "weight": weights[k], "rgb": colours[k]}
+        for k in range(4)
+    ]
+    probe.opinions = lambda row, col: answers
+    pixels = np.asarray(probe.render(-0.7, -0.7)).astype(int)
+    side = 5 * probe.zoom
+    for k, rgb in enumerate([*colours, weights @ colours]):
+        shown = pixels[side + 6 + 18, k * (side // 5) + 22]
+        assert np.abs(shown - 255 * rgb.clip(0, 1)).max() <= 1
+
+
+def test_the_neighbourhood_repeats_the_border(liif):
+    """At the upper left corner the first row and column fill what is missing."""
+    probe = LatentProbe(liif, picture(8, 8))
+    pixels, zoom = np.asarray(probe.render(-1, -1)), probe.zoom
+    for r, row in enumerate([0, 0, 0, 1, 2]):  # around row 0
+        shown = pixels[r * zoom + 4, 4 * zoom + 4]  # in column 2, far from the marks
+        assert np.array_equal(shown, probe.image[row, 2])
+
+
+def test_the_probe_follows_a_click(liif):
+    probe = LatentProbe(liif, picture(32, 48))
+    before = probe.detail.value
+    click(probe, 0.1, 0.9)
+    assert probe.error is None
+    assert probe.detail.value != before
+    assert "(-0.800, 0.800)" in probe.status.value
+
+
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (0.5, 1)])
+def test_the_probe_works_at_the_border(liif, place):
+    probe = LatentProbe(liif, picture(5, 6))
+    click(probe, *place)
+    assert probe.error is None
+
+
+# TrainingCurve
+
+
+def test_the_training_curve_draws_the_last_step():
+    curve = TrainingCurve(3)
+    for step in (1, 2, 3):
+        curve(step, [0.3, 0.2, 0.1][:step])
+    assert curve.label.value == "step 3 of 3"
+    assert bytes(curve.picture.value).startswith(b"\x89PNG")
+
+
+def test_the_training_curve_waits_between_drawings():
+    patient, eager = TrainingCurve(9, every=1e6), TrainingCurve(9, every=-1)
+    for curve in (patient, eager):
+        curve(1, [0.3])
+        assert curve.label.value == "step 1 of 9"
+    assert not patient.picture.value
+    assert bytes(eager.picture.value).startswith(b"\x89PNG")
+
+
+def test_the_training_curve_shows_a_running_mean():
+    losses = list(np.linspace(1, 0, 30))
+    figure = TrainingCurve(30).figure(losses)
+    raw, mean = figure.axes[0].lines
+    assert np.allclose(raw.get_ydata(), losses)
+    expected = [np.mean(losses[k - 19 : k + 1]) for k in range(19, 30)]
+    assert np.allclose(mean.get_ydata(), expected)
+    assert list(mean.get_xdata()) == list(range(19, 30))
+    plots.figure_png(figure)  # closes it
+
+
+def test_the_finished_curve_outlives_its_widget(shown):
+    TrainingCurve(2).show([0.25, 0.125])
+    assert shown[-1].alt == "L1 loss over 2 steps, from 0.250 on"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would display."""
+    found = []
+    for place in ("plots", "probes.diif", "probes.tools"):
+        monkeypatch.setattr(f"asr_course.{place}.display", found.append)
+    return found
+
+
+# BranchProbe
+
+SIDE = BranchProbe.side
+NAMES = ("modulation", "sine", "product")
+HERE = middle(1, 5), middle(5, 6)  # in the second row and the last column
+
+
+def diinn_probe(image=None, scale=16, **options) -> BranchProbe:
+    image = picture(5, 6) if image is None else image
+    return BranchProbe(awake(build("diinn", "tiny", **options)), image, scale)
+
+
+def all_units(probe, row, col) -> list[dict]:
+    """Every unit's maps of every layer, in the order of the units."""
+    probe.units = 48
+    found = []
+    for layer in probe.layers(row, col):
+        order = np.argsort(layer["units"])
+        assert sorted(layer["units"]) == list(range(48))
+        found.append({name: layer[name][order] for name in NAMES})
+    return found
+
+
+def test_branches_have_maps_for_every_layer():
+    layers = diinn_probe().layers(0.1, -0.3)
+    assert len(layers) == 3
+    for layer in layers:
+        assert len(set(layer["units"])) == 3
+        for name in NAMES:
+            assert layer[name].shape == (3, SIDE, SIDE)
+            assert np.isfinite(layer[name]).all()
+        assert np.allclose(layer["product"], layer["modulation"] * layer["sine"])
+        assert layer["modulation"].min() >= 0
+        assert np.abs(layer["sine"]).max() <= 1
+
+
+def test_branches_are_those_of_the_model():
+    """Layer by layer, against the model's own branches for the same queries."""
+    probe = diinn_probe()
+    layers = all_units(probe, 0.1, -0.3)
+    coord = probe.territory(0.1, -0.3)
+    with torch.inference_mode():
+        expected = list(probe.model.branches(probe.features, coord, probe.cell))
+    for layer, maps in zip(layers, expected, strict=True):
+        for name, values in zip(NAMES, maps, strict=True):
+            values = values[0].expand(SIDE, SIDE, 48).movedim(-1, 0)
+            assert np.allclose(layer[name], values, atol=1e-6)
+
+
+def test_the_busiest_units_come_first():
+    probe = diinn_probe()
+    for layer, every in zip(
+        probe.layers(0.1, -0.3), all_units(probe, 0.1, -0.3), strict=True
+    ):
+        busy = every["product"].reshape(48, -1).std(axis=1)
+        assert layer["units"] == list(np.argsort(-busy)[:3])
+
+
+def test_the_first_sine_is_the_same_in_every_pixel_and_the_last_is_not():
+    probe = diinn_probe()
+    here = all_units(probe, middle(1, 5), middle(2, 6))
+    there = all_units(probe, middle(4, 5), middle(0, 6))
+    assert np.allclose(here[0]["sine"], there[0]["sine"], atol=1e-5)
+    assert here[0]["sine"].std() > 0.01
+    assert not np.allclose(here[-1]["sine"], there[-1]["sine"], atol=1e-3)
+
+
+def test_the_first_modulation_is_constant_inside_a_pixel():
+    layers = all_units(diinn_probe(), 0.1, -0.3)
+    spread = [np.ptp(layer["modulation"], axis=(1, 2)).max() for layer in layers]
+    assert spread[0] == 0
+    assert min(spread[1:]) > 1e-3
+
+
+@pytest.mark.parametrize("inside", [(-0.99, -0.99), (0, 0), (0.99, 0.6)])
+@pytest.mark.parametrize("pixel", [(0, 0), (2, 3), (4, 5)])
+def test_queries_fill_the_pixel_that_was_asked_for(pixel, inside):
+    """Sixteen by sixteen centres, wherever in the pixel the click was."""
+    probe = diinn_probe()
+    place = [
+        middle(p, n) + i / n for p, n, i in zip(pixel, (5, 6), inside, strict=True)
+    ]
+    coord = probe.territory(*place)
+    assert coord.shape == (1, SIDE, SIDE, 2)
+    for k, (p, n) in enumerate(zip(pixel, (5, 6), strict=True)):
+        steps = (np.arange(SIDE) + 0.5) / SIDE
+        expected = (p + steps) * 2 / n - 1
+        axis = coord[0, :, :, k] if k == 0 else coord[0, :, :, k].T
+        assert np.allclose(axis, expected[:, None], atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"modulation_input": "m"}, {"skip": False}])
+@pytest.mark.parametrize("pixel", [(0, 0), (2, 3), (4, 5)])
+def test_the_answer_is_what_render_gives_for_that_pixel(pixel, options):
+    """At the scale of the patch, sixteen, output pixels are the same queries."""
+    probe = diinn_probe(**options)
+    for parameter in probe.model.last.parameters():
+        parameter.data *= 0.1  # few colours are clamped
+    queries = probe.territory(middle(pixel[0], 5), middle(pixel[1], 6))
+    with torch.inference_mode():
+        patch = probe.answer(queries)
+    window = (pixel[0] * SIDE, pixel[1] * SIDE, SIDE, SIDE)
+    expected = render(
+        probe.model, to_tensor(probe.image), (5 * SIDE, 6 * SIDE), window
+    ).clamp(0, 1)
+    assert torch.allclose(patch, expected, atol=1e-5)
+    assert patch.std() > 1e-3
+
+
+def places(pixels, patch) -> list[tuple[int, int]]:
+    """(row, column) of every place where `pixels` hold `patch`."""
+    pixels, patch = (x.astype(int) @ [65536, 256, 1] for x in (pixels, patch))
+    h, w = patch.shape
+    rows, cols = pixels.shape[0] - h + 1, pixels.shape[1] - w + 1
+    found = np.ones((rows, cols), bool)
+    for r in range(0, h, h // 5):
+        for c in range(0, w, w // 5):
+            found &= pixels[r : r + rows, c : c + cols] == patch[r, c]
+    return [
+        (int(r), int(c))
+        for r, c in np.argwhere(found)
+        if np.array_equal(pixels[r : r + h, c : c + w], patch)
+    ]
+
+
+@pytest.fixture
+def shaded(monkeypatch):
+    """Every map that is drawn: (numbers, its picture without the frame)."""
+    found, shade = [], plots.shade
+
+    def watched(values, *more):
+        made = shade(values, *more)
+        found.append((values, np.asarray(made)[1:-1, 1:-1]))
+        return made
+
+    monkeypatch.setattr(plots, "shade", watched)
+    return found
+
+
+def test_the_picture_holds_all_maps_in_rows_and_columns(shaded):
+    """A row for every layer; units from left to right, and three maps of each."""
+    probe, rng = diinn_probe(), np.random.default_rng(0)
+    probe.units = 2
+    layers = [
+        {"units": [7, 3], **{name: rng.random((2, SIDE, SIDE)) for name in NAMES}}
+        for _ in range(2)
+    ]
+    probe.layers = lambda row, col: layers
+    shaded.clear()
+    pixels = np.asarray(probe.render(*HERE))
+    assert len(shaded) == 2 * 2 * 3
+    found = np.empty((2, 6, 2), int)  # layers, columns, (row, column)
+    for n, (values, made) in enumerate(shaded):
+        k, column = divmod(n, 6)
+        own = layers[k][NAMES[column % 3]][column // 3]
+        assert np.corrcoef(values.ravel(), own.ravel())[0, 1] > 0.999
+        (found[k, column],) = places(pixels, made)
+    assert (found[..., 0] == found[:, :1, 0]).all()
+    assert (found[..., 1] == found[:1, :, 1]).all()
+    assert np.diff(found[:, 0, 0]).min() >= SIDE * probe.zoom
+    assert np.diff(found[0, :, 1]).min() >= SIDE * probe.zoom
+
+
+def test_the_maps_have_the_colours_of_their_layer(shaded):
+    """Modulation from black to the layer's largest in white; signs blue and orange."""
+    probe = diinn_probe()
+    ramp = np.linspace(-1, 1, SIDE)[None].repeat(SIDE, 0)
+    grey = (ramp + 1) / 2
+
+    def layer(size):
+        maps = {
+            "modulation": np.stack([grey / 2, grey, 0 * grey]) * 7 * size,
+            "sine": np.stack([ramp, -ramp, ramp / 2]),
+            "product": np.stack([ramp / 4, ramp / 2 - 0.5, 0 * ramp]) * size,
+        }
+        return {"units": [5, 0, 9], **maps}
+
+    probe.layers = lambda row, col: [layer(1), layer(1e-3), layer(0)]
+    shaded.clear()
+    probe.render(*HERE)
+    black, white = [0, 0, 0], [255, 255, 255]
+    blue, orange = [0, 114, 178], [213, 94, 0]
+
+    def ends(k, unit, kind):
+        """The colours of a map's first and last column."""
+        made = shaded[9 * k + 3 * unit + kind][1]
+        return made[20, [0, -1]].tolist()
+
+    for k in (0, 1):  # whatever its size, a layer uses all shades
+        assert np.abs(np.subtract(ends(k, 0, 0), [[0] * 3, [128] * 3])).max() <= 1
+        assert ends(k, 1, 0) == [black, white]
+        assert ends(k, 2, 0) == [black, black]
+        assert ends(k, 0, 1) == [blue, orange]
+        assert ends(k, 1, 1) == [orange, blue]
+        assert ends(k, 1, 2) == [blue, white]
+        assert ends(k, 2, 2) == [white, white]
+        paler = 255 - (255 - np.array([blue, orange])) / 4
+        assert np.abs(ends(k, 0, 2) - paler).max() <= 1
+    for unit in range(3):  # a layer of zeros is black and white
+        assert ends(2, unit, 0) == [black, black]
+        assert ends(2, unit, 2) == [white, white]
+
+
+def test_the_picture_shows_the_answer():
+    probe = diinn_probe()
+    with torch.inference_mode():
+        patch = plots.enlarge(probe.answer(probe.territory(*HERE)), 6 * SIDE)
+    assert patch.shape == (96, 96, 3)
+    assert len(places(np.asarray(probe.render(*HERE)), patch)) == 1
+
+
+def test_a_click_moves_the_branch_probe_and_changes_its_picture():
+    probe = diinn_probe()
+    before = drawn(probe.detail)
+    click(probe, 0.05, 0.95)
+    assert probe.error is None
+    assert "(-0.900, 0.900)" in probe.status.value
+    after = drawn(probe.detail)
+    assert after.shape == before.shape and not np.array_equal(after, before)
+    assert np.array_equal(after, np.asarray(probe.render(-0.9, 0.9)))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (0, 1), (0.5, 1), (1, 0.5)])
+def test_the_branch_probe_on_the_very_border(place):
+    """The outermost pixel answers: no query leaves the picture."""
+    probe = diinn_probe()
+    click(probe, *place)
+    assert probe.error is None
+    row, col = (2 * p - 1 for p in place)
+    coord = probe.territory(row, col)
+    assert coord.abs().max() < 1
+    if place == (1, 1):
+        same = probe.territory(middle(4, 5), middle(5, 6))
+        assert torch.allclose(coord, same, atol=1e-6)
+
+
+def test_an_error_inside_the_branch_probe_is_kept_and_shown():
+    probe = diinn_probe()
+
+    def broken(*_):
+        raise RuntimeError("no branches today")
+
+    probe.model.branches = broken
+    click(probe, 0.3, 0.3)
+    assert isinstance(probe.error, RuntimeError)
+    assert "no branches today" in probe.status.value
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"modulation_input": "m"},
+        {"modulation_input": "mz"},
+        {"sine": False},
+        {"scale_input": "area"},
+        {"skip": False},
+    ],
+)
+def test_the_branch_probe_works_for_other_variants(options):
+    probe = diinn_probe(**options)
+    click(probe, 0.7, 0.2)
+    assert probe.error is None
+    for layer in probe.layers(0.4, -0.6):
+        assert np.allclose(layer["product"], layer["modulation"] * layer["sine"])
+        constant = np.ptp(layer["modulation"], axis=(1, 2)).max() == 0
+        assert constant or "modulation_input" not in options
+
+
+def test_the_branch_probe_of_layers_narrower_than_its_picture():
+    probe = diinn_probe(hidden=(2, 4))
+    assert [len(layer["units"]) for layer in probe.layers(0, 0)] == [2, 3]
+    click(probe, 0.7, 0.2)
+    assert probe.error is None
+
+
+def test_the_branch_probe_of_a_picture_of_one_pixel():
+    probe = diinn_probe(picture(1, 1))
+    click(probe, 1, 0)
+    assert probe.error is None
+
+
+# SliceExplorer
+
+SLICINGS = ("linear", "rows", "constant", "fixed")
+
+
+def slow_slices(n_rows: int, n_cols: int, slicing: str) -> list[dict]:
+    """Three by three groups of an output of 10 low-resolution pixels, cut one by one.
+
+    A list of {(row, col): number of its slice}, one for every group.
+    """
+    groups = {}
+    for r in range(n_rows):
+        for c in range(n_cols):
+            i, j = (2 * r + 1) * 10 // (2 * n_rows), (2 * c + 1) * 10 // (2 * n_cols)
+            if i < 3 and j < 3:
+                groups.setdefault((i, j), []).append((r, c))
+    found = []
+    for pixels in groups.values():
+        u = {
+            "linear": -(-n_cols // 10),
+            "rows": len({c for _, c in pixels}),
+            "constant": len(pixels),
+            "fixed": 4,
+        }[slicing]
+        found.append({pixel: k // u for k, pixel in enumerate(pixels)})
+    return found
+
+
+def expected_counts(groups: list[dict]) -> dict[str, int]:
+    return {
+        "pixels": sum(len(group) for group in groups),
+        "groups": len(groups),
+        "slices": sum(len(set(group.values())) for group in groups),
+    }
+
+
+def test_slice_options_are_those_of_the_model():
+    assert SliceExplorer().slicing.options == SLICINGS
+    for slicing in SLICINGS:
+        DIIFOptions(slicing=slicing, slice_ensemble=slicing != "fixed")
+
+
+@pytest.mark.parametrize("slicing", SLICINGS)
+@pytest.mark.parametrize("scale", [1, 2.5, 4, 12])
+def test_slices_are_counted_and_coloured(scale, slicing):
+    """One colour in a slice, another one in the next slice of the group."""
+    check_slices((scale, scale), slicing)
+
+
+@pytest.mark.parametrize("slicing", SLICINGS)
+@pytest.mark.parametrize("scales", [(2.5, 4), (4, 2.5), (1, 3.7), (7.5, 2)])
+def test_slices_of_unequal_scales(scales, slicing):
+    check_slices(scales, slicing)
+
+
+def check_slices(scales, slicing) -> None:
+    explorer = SliceExplorer()
+    drawing, counts = explorer.render(scales, slicing)
+    n_rows, n_cols = (round(10 * scale) for scale in scales)
+    groups = slow_slices(n_rows, n_cols, slicing)
+    assert counts == expected_counts(groups)
+    pixels = np.asarray(drawing)
+    side = pixels.shape[0] - 1
+    assert pixels.shape == (361, 361, 3)
+    firsts = []
+    for group in groups:
+        colours = {}
+        for (r, c), number in group.items():
+            y, x = (
+                (k + 0.3) * side * 10 / 3 / n for k, n in ((r, n_rows), (c, n_cols))
+            )
+            colours.setdefault(number, set()).add(tuple(pixels[int(y), int(x)]))
+        assert all(len(found) == 1 for found in colours.values())
+        chain = [colours[number].pop() for number in sorted(colours)]
+        assert all(a != b for a, b in zip(chain[:-1], chain[1:], strict=True))
+        assert not {(0, 0, 0), (255, 255, 255)} & set(chain)
+        firsts.append(chain[0])
+    for k, first in enumerate(firsts):  # nor do two neighbouring groups begin alike
+        neighbours = [k + 3] * (k < 6) + [k + 1] * (k % 3 < 2)
+        assert all(first != firsts[n] for n in neighbours)
+
+
+def test_the_explorer_draws_low_resolution_pixels_as_a_grid():
+    pixels = np.asarray(SliceExplorer().render((4, 4), "linear")[0])
+    for edge in (0, 120, 240, 360):
+        assert not pixels[edge].any() and not pixels[:, edge].any()
+    assert pixels[60].any(-1).mean() > 0.9
+
+
+@pytest.mark.parametrize("scale", [1, 4, 12])
+def test_output_pixels_stand_apart(scale):
+    """White between two pixels of one slice."""
+    pixels = np.asarray(SliceExplorer().render((scale, scale), "constant")[0])
+    width = 120 // scale
+    if scale > 1:
+        assert (pixels[width // 3, [width, 2 * width]] == 255).all()
+        assert (pixels[[width, 2 * width], width // 3] == 255).all()
+    assert not (pixels[width // 3, [width // 3, width * 2 // 3]] == 255).all()
+
+
+def test_scales_of_a_slider_are_not_exact():
+    """1 + 16 steps of 0.1 may be a hair under 2.6: sizes are rounded."""
+    explorer = SliceExplorer()
+    counts = [
+        explorer.render((scale, scale), "linear")[1]
+        for scale in (2.6, 2.6 - 1e-12, 2.6 + 1e-12)
+    ]
+    assert counts == [expected_counts(slow_slices(26, 26, "linear"))] * 3
+
+
+def test_linear_and_rows_differ_where_the_scale_is_not_whole():
+    explorer = SliceExplorer()
+    pictures = {
+        (scale, slicing): np.asarray(explorer.render((scale, scale), slicing)[0])
+        for scale in (2.5, 4)
+        for slicing in ("linear", "rows")
+    }
+    assert not np.array_equal(pictures[2.5, "linear"], pictures[2.5, "rows"])
+    assert np.array_equal(pictures[4, "linear"], pictures[4, "rows"])
+
+
+def test_the_explorer_begins_as_asked_and_says_what_it_shows():
+    explorer = SliceExplorer(2.5, "rows")
+    assert explorer.error is None
+    counts = expected_counts(slow_slices(25, 25, "rows"))
+    picture, found = explorer.render((2.5, 2.5), "rows")
+    assert found == counts
+    assert np.array_equal(drawn(explorer.picture), np.asarray(picture))
+    pixels, slices = counts["pixels"], counts["slices"]
+    assert explorer.status.value == (
+        f"{pixels} output pixels in 9 groups and {slices} slices: "
+        f"one slice for {pixels / slices:.1f} pixels"
+    )
+
+
+@pytest.mark.parametrize("moved, other", [("rows", "cols"), ("cols", "rows")])
+def test_linked_sliders_follow_each_other(moved, other):
+    explorer = SliceExplorer()
+    getattr(explorer, moved).value = 7.3
+    assert getattr(explorer, other).value == 7.3
+    assert explorer.error is None
+    expected = explorer.render((7.3, 7.3), "linear")[0]
+    assert np.array_equal(drawn(explorer.picture), np.asarray(expected))
+
+
+def test_a_move_of_linked_sliders_draws_once(monkeypatch):
+    explorer, asked = SliceExplorer(), []
+    monkeypatch.setattr(explorer, "draw", lambda: asked.append(explorer.rows.value))
+    explorer.cols.value = 5
+    explorer.rows.value = 6
+    assert asked == [5, 6]
+
+
+def test_unlinked_sliders_move_alone_until_they_are_linked_again():
+    explorer = SliceExplorer()
+    explorer.together.value = False
+    explorer.cols.value = 2.5
+    assert (explorer.rows.value, explorer.cols.value) == (4, 2.5)
+    expected = explorer.render((4, 2.5), "linear")[0]
+    assert np.array_equal(drawn(explorer.picture), np.asarray(expected))
+    explorer.together.value = True
+    assert (explorer.rows.value, explorer.cols.value) == (4, 4)
+    expected = explorer.render((4, 4), "linear")[0]
+    assert np.array_equal(drawn(explorer.picture), np.asarray(expected))
+
+
+def test_another_slicing_is_drawn_at_once():
+    explorer = SliceExplorer(2.5)
+    explorer.slicing.value = "fixed"
+    expected = explorer.render((2.5, 2.5), "fixed")[0]
+    assert np.array_equal(drawn(explorer.picture), np.asarray(expected))
+
+
+def test_an_error_in_the_slice_explorer_is_shown_until_it_draws_again(monkeypatch):
+    explorer = SliceExplorer()
+    before = explorer.picture.value
+
+    def broken(*_):
+        raise RuntimeError("no slices today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "render", broken)
+        explorer.rows.value = 5
+    assert isinstance(explorer.error, RuntimeError)
+    assert "Not drawn: no slices today" in explorer.status.value
+    assert explorer.picture.value == before
+    explorer.rows.value = 6
+    assert explorer.error is None
+    assert "Not drawn" not in explorer.status.value
+    assert explorer.picture.value != before
+
+
+def test_the_explorer_shows_a_sheet_for_readers_on_paper(shown):
+    explorer = SliceExplorer()
+    explorer.show(((4, "linear"), (2.5, "rows")))
+    assert shown[0] is explorer
+    slices = expected_counts(slow_slices(25, 25, "rows"))["slices"]
+    assert shown[1].alt == (
+        "Output pixels in the colours of their slices: "
+        f"×4, linear: 36 slices; ×2.5, rows: {slices} slices"
+    )
