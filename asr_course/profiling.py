@@ -58,9 +58,7 @@ def macs_paper(model: nn.Module, size: tuple[int, int], scale: float) -> int:
         return encoder + P * (weights(model) - weights(model.encoder))
     if name == "hiif":
         d = options.width // options.heads
-        attention = (
-            len(model.attention) * 2 * options.width * d
-        )  # k^T v, and q times it
+        attention = len(model.attention) * 2 * options.width * d  # k^T v, then q
         rest = weights(model.levels, model.attention) + attention
         return encoder + L * weights(model.project) + P * rest
     waves = 0

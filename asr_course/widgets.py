@@ -381,19 +381,23 @@ class ScaleExplorer(ipw.VBox):
 
     def contact_sheet(self, scales=(1.5, 2.5, 4, 10, 30), side: int = 104) -> None:
         """Display what the slider would show at some scales, for readers on paper."""
-        names = list(self.models)
-        pictures, titles = [], []
-        views = [[self.render(scale, n, side) for n in names] for scale in scales]
-        for row in range(len(names) + 2):  # bicubic, every model, the truth
-            for scale, drawn in zip(scales, views, strict=True):
-                view = drawn[min(max(row - 1, 0), len(names) - 1)]
-                panel = {0: 0, len(names) + 1: 2}.get(row, 1)
-                name, pixels = list(view.panels.items())[panel]
-                score = f"\n{view.psnr[name]:.2f} dB" if name in view.psnr else "\n"
-                titles.append(f"{name.split(' ')[0]} ×{scale:g}{score}")
-                pictures.append(pixels)
+        columns = []  # of (title, pixels): bicubic, every model, the truth
+        for scale in scales:
+            panels, scores = {}, {}
+            for name in self.models:
+                view = self.render(scale, name, side)
+                truth = list(view.panels)[-1]
+                panels.pop(truth, None)  # it comes last, after all models
+                panels |= view.panels
+                scores |= view.psnr
+            columns.append([])
+            for name, pixels in panels.items():
+                score = f"\n{scores[name]:.2f} dB" if name in scores else "\n"
+                columns[-1].append((f"{name.split(' ')[0]} ×{scale:g}{score}", pixels))
+        cells = [cell for row in zip(*columns, strict=True) for cell in row]
+        titles, pictures = zip(*cells, strict=True)
         sheet = plots.gallery(pictures, titles, side, columns=len(scales))
-        rows = ", ".join(["bicubic", *names, "photograph"])
+        rows = ", ".join(["bicubic", *self.models, "photograph"])
         plots.show(sheet, f"Rows {rows}; scales {scales}")
 
     def show(self) -> None:

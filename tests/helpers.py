@@ -37,6 +37,11 @@ def golden_state(name: str, prefix: str) -> dict[str, Tensor]:
     }
 
 
+def near(a, b, atol=1e-5) -> None:
+    """Equal up to `atol`, whatever the size of the numbers."""
+    torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
+
+
 def awake(model: nn.Module) -> nn.Module:
     """`model` with a random last layer: a model with `skip` starts with a zero one."""
     for parameter in model.parameters():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import awake, golden
+from helpers import awake, golden, near
 
 from asr_course import build, count_parameters
 from asr_course.coords import make_cell, make_coord, round_half_up
@@ -28,10 +28,6 @@ CASES = [
     ((4, 3), (10, 13)),  # ×2.5 by ×4.3
     ((3, 4), (25, 9)),  # ×8.3 by ×2.25
 ]
-
-
-def near(a, b, atol=1e-5):
-    torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
 
 
 def centre(pixel, lr, hr) -> np.ndarray:

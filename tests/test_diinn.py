@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from helpers import awake, golden_state, golden_tensor
+from helpers import awake, golden_state, golden_tensor, near
 from torch import nn
 
 from asr_course import build, count_parameters
@@ -20,11 +20,6 @@ from asr_course.weights import from_official, load_state
 MODES = {1: "m", 2: "mz", 3: "sz"}  # the official names of `modulation_input`
 PLAIN = [name for name in MODELS if hasattr(MODELS[name], "predict_plain")]
 VARIANTS = list(itertools.product(MODES, [0, 1]))
-
-
-def near(a, b, atol=1e-5):
-    """Equal up to `atol`, whatever the size of the numbers."""
-    torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
 
 
 class Given(nn.Module):

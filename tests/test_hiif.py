@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import awake, golden_state, golden_tensor
+from helpers import awake, golden_state, golden_tensor, near
 
 import asr_course.render as rendering
 from asr_course import build, count_parameters
@@ -15,10 +15,6 @@ from asr_course.models.layers import bilinear
 from asr_course.weights import from_official, load_state
 
 LEVELS = 6
-
-
-def near(a, b, atol=1e-5):
-    torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
 
 
 # What the public code calls our modules.

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import awake, golden_state, golden_tensor, tiny
+from helpers import awake, golden_state, golden_tensor, near, tiny
 
 from asr_course import build, count_parameters
 from asr_course.coords import make_cell, make_coord, output_size
@@ -16,11 +16,6 @@ from asr_course.models.liif import LIIF, LIIFOptions, corners, unfold
 from asr_course.weights import from_official, load_state
 
 SWITCHES = list(itertools.product([1, 0], repeat=3))  # ensemble, unfolding, cell
-
-
-def near(a, b, atol=1e-5):
-    """Equal up to `atol`, whatever the size of the numbers."""
-    torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
 
 
 def official_model(ensemble: int, unfolding: int, cell: int) -> LIIF:

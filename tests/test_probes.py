@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from helpers import awake, picture
+from helpers import awake, picture, tiny
 from PIL import Image
 
 from asr_course import build, plots
@@ -35,10 +35,6 @@ def middle(index: int, n: int) -> float:
 # What all probes share
 
 
-def small_liif():
-    return awake(build("liif", "tiny"))
-
-
 class Corner(PixelProbe):
     """A probe that shows the model's answer at one place, as one pixel."""
 
@@ -50,11 +46,11 @@ class Corner(PixelProbe):
 
 def test_a_probe_must_say_what_it_draws():
     with pytest.raises(NotImplementedError):
-        PixelProbe(small_liif(), picture(5, 6))
+        PixelProbe(tiny(), picture(5, 6))
 
 
 def test_a_probe_starts_in_the_middle_and_marks_the_place():
-    probe = Corner(small_liif(), picture(5, 6))
+    probe = Corner(tiny(), picture(5, 6))
     assert "(0.000, 0.000)" in probe.status.value
     before = probe.map.data
     click(probe, 0.25, 0.75)
@@ -69,7 +65,7 @@ def test_a_probe_starts_in_the_middle_and_marks_the_place():
 
 @pytest.mark.parametrize("kind", ["drag", "key", None])
 def test_a_probe_follows_clicks_alone(kind):
-    probe = Corner(small_liif(), picture(5, 6))
+    probe = Corner(tiny(), picture(5, 6))
     before = probe.map.data, probe.detail.value, probe.status.value
     probe.map._handle_custom_msg({"type": kind, "row": 0.1, "col": 0.1}, [])
     assert (probe.map.data, probe.detail.value, probe.status.value) == before
@@ -77,19 +73,19 @@ def test_a_probe_follows_clicks_alone(kind):
 
 
 def test_a_click_outside_counts_as_one_on_the_border():
-    probe = Corner(small_liif(), picture(5, 6))
+    probe = Corner(tiny(), picture(5, 6))
     click(probe, -0.2, 1.3)
     assert probe.error is None
     assert "(-1.000, 1.000)" in probe.status.value
 
 
 def test_a_probe_tells_the_model_the_pixel_size_of_its_scale():
-    probe = Corner(small_liif(), picture(5, 6), scale=2.5)
+    probe = Corner(tiny(), picture(5, 6), scale=2.5)
     assert torch.equal(probe.cell, make_cell((13, 15))[None])
 
 
 def test_a_probe_puts_its_model_into_eval_mode_and_clamps():
-    model = small_liif().train()
+    model = tiny().train()
     probe = Corner(model, picture(5, 6))
     assert not model.training
     torch.nn.init.constant_(model.mlp.layers[-1].bias, 5.0)
@@ -98,7 +94,7 @@ def test_a_probe_puts_its_model_into_eval_mode_and_clamps():
 
 
 def test_an_error_is_shown_until_a_click_succeeds():
-    probe = Corner(small_liif(), picture(5, 6))
+    probe = Corner(tiny(), picture(5, 6))
     working = probe.render
     probe.render = lambda row, col: 1 / 0
     click(probe, 0.2, 0.2)
@@ -111,22 +107,13 @@ def test_an_error_is_shown_until_a_click_succeeds():
 
 
 def test_an_incomplete_click_is_shown_not_raised():
-    probe = Corner(small_liif(), picture(5, 6))
+    probe = Corner(tiny(), picture(5, 6))
     probe.map._handle_custom_msg({"type": "click", "row": 0.2}, [])
     assert isinstance(probe.error, KeyError)
     assert "col" in probe.status.value
 
 
 # LatentProbe
-
-
-@pytest.fixture(scope="module")
-def liif():
-    """A tiny LIIF whose answer is not just the skip."""
-    torch.manual_seed(0)
-    made = build("liif", "tiny").eval()
-    torch.nn.init.normal_(made.mlp.layers[-1].weight, std=0.05)
-    return made
 
 
 def test_the_probe_s_opinions_sum_to_the_model_s_answer(liif):

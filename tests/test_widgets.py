@@ -16,18 +16,9 @@ from asr_course.render import render
 from asr_course.widgets import VIEW, ScaleExplorer, crop_resized
 
 
-@pytest.fixture(scope="module")
-def model():
-    """A tiny LIIF whose answer is not just the skip."""
-    torch.manual_seed(0)
-    made = build("liif", "tiny").eval()
-    torch.nn.init.normal_(made.mlp.layers[-1].weight, std=0.05)
-    return made
-
-
 @pytest.fixture
-def explorer(model):
-    return ScaleExplorer({"LIIF": model}, sample_crops()["coffee"])
+def explorer(liif):
+    return ScaleExplorer({"LIIF": liif}, sample_crops()["coffee"])
 
 
 def uploaded(content: bytes) -> tuple[dict]:
@@ -55,12 +46,12 @@ def test_every_scale_costs_the_same_number_of_queries(explorer, scale):
 
 
 @pytest.mark.parametrize("scale", [2.5, 3, 6])
-def test_the_model_s_panel_is_a_crop_of_the_full_render(explorer, model, scale):
+def test_the_model_s_panel_is_a_crop_of_the_full_render(explorer, liif, scale):
     explorer.slider.value = scale
     view = explorer.view
     top, left, rows, cols = view.window
     with torch.inference_mode():
-        full = to_pixels(render(model, to_tensor(explorer.lr), view.size))
+        full = to_pixels(render(liif, to_tensor(explorer.lr), view.size))
     crop = full[top : top + rows, left : left + cols]
     assert np.abs(crop.astype(int) - view.panels["LIIF"]).max() <= 1  # of 255
 
@@ -90,9 +81,9 @@ def test_dragging_and_keys_move_the_window_and_stop_at_the_border(explorer):
     assert explorer.error is None
 
 
-def test_tabs_switch_between_models(model):
+def test_tabs_switch_between_models(liif):
     other = build("liif", "tiny", local_ensemble=False)
-    explorer = ScaleExplorer({"a": model, "b": other}, sample_crops()["rocket"])
+    explorer = ScaleExplorer({"a": liif, "b": other}, sample_crops()["rocket"])
     before = explorer.picture.data
     explorer.tabs.value = "b"
     assert list(explorer.view.panels)[1] == "b"
@@ -124,19 +115,19 @@ def test_a_file_that_is_no_picture_is_refused_and_the_old_one_stays(explorer):
     assert explorer.error is None
 
 
-def test_a_large_photo_is_shrunk_and_says_so(model):
-    explorer = ScaleExplorer(model, np.zeros((300, 2048, 3), np.uint8))
+def test_a_large_photo_is_shrunk_and_says_so(liif):
+    explorer = ScaleExplorer(liif, np.zeros((300, 2048, 3), np.uint8))
     assert explorer.hr.shape == (148, 1024, 3)
     assert "shrunk to 150×1024" in explorer.status.value
 
 
-def test_without_downsampling_there_is_no_truth(model):
-    explorer = ScaleExplorer(model, sample_crops(64)["coffee"], downsample=1)
+def test_without_downsampling_there_is_no_truth(liif):
+    explorer = ScaleExplorer(liif, sample_crops(64)["coffee"], downsample=1)
     assert list(explorer.view.panels) == ["bicubic", "model"]
     assert explorer.lr.shape == (64, 64, 3)
 
 
-def test_a_failing_model_is_shown_not_raised(model, explorer):
+def test_a_failing_model_is_shown_not_raised(liif, explorer):
     explorer.models["LIIF"] = None
     explorer._encoded = {}
     explorer.slider.value = 5

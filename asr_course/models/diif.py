@@ -35,6 +35,7 @@ from asr_course.models.layers import (
     MLP,
     Features,
     ImplicitModel,
+    look_up,
     on_grid,
     start_at_zero,
 )
@@ -226,9 +227,7 @@ class DIIF(ImplicitModel):
         v: from the centre of the slice's low-resolution pixel to the codes' own, (2,)
         or (S, 2). pixel: (B, 2), which is 2 / s.
         """
-        _, H, W, D = grid.shape
-        code = (slices.batch * H + at[0]) * W + at[1]
-        hidden = F.embedding(code, grid.reshape(-1, D))  # (S, D), a fresh tensor
+        hidden = look_up(grid, *at, slices.batch)  # (S, D), a fresh tensor
         ends = 2 * (slices.ends - v.view(-1, 1, 2))  # (S, E, 2)
         told = torch.cat([ends.flatten(1), pixel[slices.batch]], dim=-1)
         hidden.add_(told @ self.coarse.layers[0].weight[:, self.latent_size :].T)
@@ -329,9 +328,7 @@ class DLTE(DIIF):
 
     def ask(self, grid: Tensor, slices: Slices, pixel: Tensor, at, v: Tensor) -> Tensor:
         """What a corner says about every slice, from waves: (S, D)."""
-        _, H, W, D = grid.shape
-        code = (slices.batch * H + at[0]) * W + at[1]
-        amplitude, frequency = F.embedding(code, grid.reshape(-1, D)).chunk(2, dim=-1)
+        amplitude, frequency = look_up(grid, *at, slices.batch).chunk(2, dim=-1)
         pairs = frequency.unflatten(-1, (2, -1, 2))  # (S, 2, C, 2), (row, col) last
         ends = 2 * (slices.ends - v)[:, :, None]  # (S, 2, 1, 2): first and last pixel
         angle = (pairs * ends).sum(dim=-1).flatten(1)  # (S, 2C)

@@ -134,15 +134,18 @@ class LinearAttention(nn.Module):
 
     def gather(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What queries x (B, h, w, C) add to the sum (B, N, d, d), and their number."""
-        q, k, v = self.split(x)
+        return self.add_up(*self.split(x))
+
+    def add_up(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum over some queries, k^T v or k^T q, and how many they are."""
         other = v if self.variant == "code" else q
         total = k.transpose(-1, -2).double() @ other.double()
-        return total, torch.tensor(k.shape[2], device=x.device)
+        return total, torch.tensor(k.shape[2], device=k.device)
 
     def forward(self, x: Tensor, total: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Every query hears of all: (B, h, w, C). total: None sums these queries."""
-        matrix, count = total or self.gather(x)
-        q, _, v = self.split(x)
+        q, k, v = self.split(x)
+        matrix, count = total or self.add_up(q, k, v)
         if self.variant == "code":
             heard = q @ (matrix / count).to(q)  # (B, N, h w, d)
         else:

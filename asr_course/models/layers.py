@@ -129,13 +129,18 @@ def check_queries(features: Features, coord: Tensor, cell: Tensor) -> None:
         raise ValueError(f"cell must be ({batch}, 2), not {tuple(cell.shape)}")
 
 
-def look_up(grid: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+def look_up(
+    grid: Tensor, rows: Tensor, cols: Tensor, batch: Tensor | None = None
+) -> Tensor:
     """grid[b, rows, cols] for every b: (B, H, W, D) -> (B, h, w, D).
+
+    batch: the picture b of every place, where places do not come as (B, h, w).
 
     An embedding look-up, because its gradient is fast on a CPU and indexing's is not.
     """
     B, H, W, D = grid.shape
-    batch = torch.arange(B, device=grid.device).view(B, 1, 1)
+    if batch is None:
+        batch = torch.arange(B, device=grid.device).view(B, 1, 1)
     return F.embedding((batch * H + rows) * W + cols, grid.reshape(B * H * W, D))
 
 
