@@ -1,4 +1,4 @@
-"""python -m asr_course upscale | evaluate | train | profile | ablate."""
+"""python -m asr_course upscale | evaluate | train | profile | growth | ablate."""
 
 import argparse
 import ast
@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--encoder", help="an encoder other than the preset's")
     tr.add_argument("--steps", type=int)
     tr.add_argument("--rate", type=float, help="learning rate, instead of the preset's")
+    tr.add_argument("--schedule", help="cosine, halve or restarts")
     tr.add_argument("--seed", type=int, default=0)
     tr.add_argument("--terms", help="who may use the weights, for their card")
     tr.add_argument("--resume", action="store_true", help="continue what --out holds")
@@ -97,6 +98,20 @@ def parser() -> argparse.ArgumentParser:
     pr.add_argument("--scale", type=number, nargs="+", default=[4])
     pr.add_argument("--json", type=Path, help="write the record to this file")
     pr.add_argument("--device", default="auto")
+
+    gr = commands.add_parser("growth", help="cost against the number of queries")
+    gr.set_defaults(run=run_growth)
+    gr.add_argument("--model", nargs="+", default=["hiif", "diin"], help="hiif, diin")
+    gr.add_argument("--size", default="laptop", help="paper, laptop or tiny")
+    gr.add_argument(
+        "--sides",
+        type=int,
+        nargs="+",
+        default=[32, 64, 100, 160, 320, 640, 1024],
+        help="rows and columns of square outputs",
+    )
+    gr.add_argument("--json", type=Path, help="write the record to this file")
+    gr.add_argument("--device", default="auto")
 
     ab = commands.add_parser("ablate", help="train and score a method's variants")
     ab.set_defaults(run=run_ablate)
@@ -230,6 +245,7 @@ def run_evaluate(args) -> None:
 def schedule_of(plan, args):
     """The plan's schedule with the steps and the rate that were asked for."""
     asked = {name: getattr(args, name) for name in ("steps", "rate")}
+    asked["shape"] = getattr(args, "schedule", None)
     asked = {name: value for name, value in asked.items() if value is not None}
     return replace(plan.schedule, **asked)
 
@@ -319,6 +335,30 @@ def run_profile(args) -> None:
         save_record(args.json, rows, command)
 
 
+def run_growth(args) -> None:
+    from asr_course.growth import LR, STEPS, format_growth, growth
+    from asr_course.records import save_record
+    from asr_course.training import pick_device
+
+    check_files(args.json)
+    device = pick_device(args.device)
+    for name in args.model:
+        choose("model whose queries hear from each other", name, STEPS)
+    for side in args.sides:
+        if not LR[0] <= side <= 4096:
+            raise UserError(f"--sides must lie between {LR[0]} and 4096, not {side}")
+    rows = [
+        row
+        for name in args.model
+        for row in growth(name, args.size, args.sides, device)
+    ]
+    print(format_growth(rows))
+    if args.json:
+        command = f"python -m asr_course growth --model {' '.join(args.model)}"
+        command += f" --size {args.size} --sides {' '.join(map(str, args.sides))}"
+        save_record(args.json, rows, command)
+
+
 def run_ablate(args) -> None:
     from asr_course.ablation import ablate
     from asr_course.presets import PRESETS
@@ -356,7 +396,7 @@ def command_of(args) -> list[str]:
         words += ["--data", args.data.name]
     if args.set:
         words += ["--set", *args.set]
-    for name in ("encoder", "steps", "rate", "seed"):
+    for name in ("encoder", "steps", "rate", "schedule", "seed"):
         value = getattr(args, name)
         if value is not None:
             words += [f"--{name}", str(value)]

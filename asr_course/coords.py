@@ -75,6 +75,15 @@ def neighbours(position: Tensor, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     return found
 
 
+def snap(position: Tensor) -> Tensor:
+    """Positions that are a pixel's centre but for rounding: on it.
+
+    `neighbours` is continuous there, but which of the two comes first is not.
+    """
+    whole = position.round()
+    return torch.where((position - whole).abs() < TIE, whole, position)
+
+
 def split_axes(coord: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of `coord` (B, h, w, 2), each as small as it can be.
 

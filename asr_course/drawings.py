@@ -143,3 +143,126 @@ def draw_group(plot) -> None:
     plot.set(xlim=(-0.2, 1.2), ylim=(1.2, -0.2), aspect="equal")
     plot.set_title("one group at ×4: four slices", fontsize=11)
     plot.axis("off")
+
+
+def hiif_idea():
+    """Binary digits of a place, and the levels of the network that they enter."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10.4, 3.7), width_ratios=(1, 2.2), layout="constrained"
+    )
+    draw_digits(left, place=(0.66, 0.3))
+    codes, level, mix = COLOURS[:3]
+    box(right, (0, 0), (1.0, 0.8), "four\ncodes,\npixel size", "0.6")
+    arrow(right, (0.55, 0), (0.86, 0))
+    names = ["level 0", "attention", "attention", "level 1", "...", "level 5"]
+    for k, name in enumerate(names):
+        x = 1.4 + 1.32 * k
+        colour = mix if name == "attention" else level
+        if name == "...":
+            right.annotate("…", (x, 0), ha="center", va="center", fontsize=16)
+        else:
+            box(right, (x, 0), (0.98, 0.8), name, colour)
+        arrow(right, (x + 0.53, 0), (x + 0.79, 0))
+    for x, k in ((1.4, 0), (1.4 + 3 * 1.32, 1), (1.4 + 5 * 1.32, 5)):
+        right.annotate(f"digits {k}", (x, 1.12), ha="center", va="center", fontsize=10)
+        arrow(right, (x, 0.96), (x, 0.46))
+    box(right, (1.4 + 6 * 1.32, 0), (0.86, 0.8), "colour", "0.6")
+    middle = 1.4 + 1.5 * 1.32
+    right.annotate(
+        "all queries\ntogether", (middle, -1.12), ha="center", va="center", fontsize=10
+    )
+    for k in (1, 2):
+        arrow(right, (middle, -0.86), (1.4 + 1.32 * k, -0.46))
+    right.set(xlim=(-0.6, 9.9), ylim=(-1.4, 1.4), aspect="equal")
+    right.axis("off")
+    return figure
+
+
+def draw_digits(plot, place: tuple[float, float]) -> None:
+    """The square between four codes, halved again and again around one place."""
+    corner, size = [0.0, 0.0], 1.0
+    for level in range(3):
+        size /= 2
+        for axis in (0, 1):
+            if place[axis] >= corner[axis] + size:
+                corner[axis] += size
+        plot.add_patch(
+            Rectangle((corner[1], corner[0]), size, size, color=COLOURS[1], alpha=0.22)
+        )
+        spot = corner[1] + size - 0.012, corner[0] + size - 0.012
+        plot.annotate(str(level), spot, ha="right", va="bottom", fontsize=8)
+    for edge in (0, 0.25, 0.5, 0.75, 1):
+        for line in (plot.axhline, plot.axvline):
+            line(edge, color="0.6", linewidth=0.5 if edge % 0.5 else 1.2)
+    for row in (0, 1):
+        for col in (0, 1):
+            plot.plot(col, row, "o", color=COLOURS[0], markersize=10, zorder=3)
+    plot.plot(place[1], place[0], "o", color="black", markersize=6)
+    plot.set(xlim=(-0.08, 1.08), ylim=(1.08, -0.08), aspect="equal")
+    plot.set_title(
+        "levels 0, 1, 2 of one place:\nrow 0.101…, column 0.010… in base two",
+        fontsize=10,
+    )
+    plot.axis("off")
+
+
+def diin_idea():
+    """Nodes that exchange heat, and what one layer of DIIN is made of."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10.4, 4.1), width_ratios=(1, 1.75), layout="constrained"
+    )
+    draw_nodes(left)
+    heat, tokens, own = COLOURS[:3]
+    size = 1.25, 0.62
+    box(right, (0, 0), (0.7, 0.62), "$Z$", "0.6")
+    box(right, (2.0, 1.2), size, "diffusion\n$P = S\\,V$", heat)
+    box(right, (2.0, -1.2), size, "attention\n$A\\,V_D$", tokens)
+    box(right, (4.0, 0), size, "add,\nlinear layer", own)
+    box(right, (5.8, 0), size, "add $\\alpha Z$,\nMLP (ours)", own)
+    box(right, (7.3, 0), (0.7, 0.62), "$Z'$", "0.6")
+    box(right, (2.0, -2.55), size, "tokens $D$", tokens)
+    box(right, (5.8, -2.55), size, "refined\ntokens $D'$", tokens)
+    arrow(right, (0.38, 0.12), (1.36, 1.1))
+    arrow(right, (0.38, -0.12), (1.36, -1.1))
+    arrow(right, (2.66, 1.1), (3.5, 0.36))
+    arrow(right, (2.66, -1.1), (3.5, -0.36))
+    arrow(right, (4.66, 0), (5.14, 0))
+    arrow(right, (6.46, 0), (6.92, 0))
+    arrow(right, (2.0, -2.2), (2.0, -1.56))
+    arrow(right, (2.66, -2.55), (5.14, -2.55))
+    arrow(right, (5.8, -0.36), (5.8, -2.2))
+    arrow(right, (2.66, -1.4), (5.14, -2.4))
+    right.annotate("all queries", (2.0, 1.62), ha="center", fontsize=10, color=heat)
+    right.set(xlim=(-0.45, 7.75), ylim=(-3, 2), aspect="equal")
+    right.axis("off")
+    return figure
+
+
+def draw_nodes(plot) -> None:
+    """Six nodes; the thicker an arrow, the more heat flows to the black one."""
+    places = [(0, 0), (1, 0.15), (2, 0), (0.2, 1), (1.9, 1.1), (1.1, 2)]
+    warmth = [0.9, 0.2, 0.7, 0.5, 0.1, 0.95]
+    centre = (1.05, 1.05)
+    for (x, y), value in zip(places, warmth, strict=True):
+        width = 0.8 + 3 * value
+        plot.annotate(
+            "",
+            centre,
+            (x, y),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "linewidth": width,
+                "color": "0.55",
+                "shrinkA": 12,
+                "shrinkB": 13,
+            },
+        )
+        colour = COLOURS[1] if value > 0.5 else COLOURS[0]
+        plot.plot(x, y, "o", color=colour, markersize=15, alpha=0.35 + 0.6 * value)
+    plot.plot(*centre, "o", color="black", markersize=16)
+    plot.annotate("$i$", centre, ha="center", va="center", color="white", fontsize=12)
+    plot.annotate("$j$", (2.1, 0), fontsize=12, va="center")
+    plot.annotate("$S_{ij}$", (1.62, 0.42), fontsize=12)
+    plot.set(xlim=(-0.3, 2.5), ylim=(2.35, -0.35), aspect="equal")
+    plot.set_title("queries as nodes: rates $S_{ij}$ say\nwho hears whom", fontsize=10)
+    plot.axis("off")

@@ -6,7 +6,9 @@ gpu     for doing it for real: the papers' sizes and recipe
 
 A preset holds three plans. `lesson` is the run a notebook makes before your eyes,
 `pair` is the run it makes twice to compare two variants, and `full` is what
-`python -m asr_course train` does; the shipped weights come from laptop's.
+`python -m asr_course train` does; the shipped weights come from laptop's. Where queries
+hear from each other (HIIF, DIIN) decoders are deeper and start slowly: `deep` and
+`deep_pair` are the same two runs in smaller steps.
 """
 
 import os
@@ -38,6 +40,8 @@ class Preset:
     lesson: Plan
     pair: Plan
     full: Plan
+    deep: Plan
+    deep_pair: Plan
     minutes: float  # for a whole notebook
     side: int = 256  # rows and columns of the photographs to score on
     precision: str = "no"
@@ -51,7 +55,9 @@ SMOKE = Plan(
     Schedule(steps=80, rate=3e-3),
     pictures=8,
 )
+DEEP_SMOKE = replace(SMOKE, schedule=Schedule(steps=160, rate=1e-3))
 LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=800, rate=3e-3))
+DEEP_LESSON = replace(LESSON, schedule=Schedule(steps=600, rate=1e-3))
 EVENING = Plan("laptop", SMALL, Schedule(steps=3000, rate=1e-3), pictures=400)
 # LIIF's training: 1000 epochs of 1000 steps on DIV2K, halving the rate four times.
 PAPER = Plan(
@@ -63,6 +69,8 @@ PRESETS = {
         lesson=SMOKE,
         pair=replace(SMOKE, schedule=Schedule(steps=6, rate=3e-3)),
         full=SMOKE,
+        deep=DEEP_SMOKE,
+        deep_pair=replace(SMOKE, schedule=Schedule(steps=6, rate=1e-3)),
         minutes=0.5,
         side=96,
     ),
@@ -70,17 +78,33 @@ PRESETS = {
         lesson=LESSON,
         pair=replace(LESSON, schedule=Schedule(steps=200, rate=3e-3)),
         full=EVENING,
+        deep=DEEP_LESSON,
+        deep_pair=replace(LESSON, schedule=Schedule(steps=200, rate=1e-3)),
         minutes=5,
     ),
     "gpu": Preset(
         lesson=PAPER,
         pair=replace(PAPER, schedule=Schedule(100_000, 1e-4, "halve")),
         full=PAPER,
+        deep=PAPER,
+        deep_pair=replace(PAPER, schedule=Schedule(100_000, 1e-4, "halve")),
         minutes=60 * 24,
         precision="fp16",
         workers=8,
     ),
 }
+
+
+def diin_schedule(lr_schedule: str, steps: int) -> Schedule:
+    """DIIN's training, as its text says or as the text it seems to copy (SRNO's).
+
+    "literal": 4e-5, falling along a cosine "every 50 epochs" of 1500. "srno": up from
+    4e-5 to ten times that in the first twentieth, and down along one cosine.
+    """
+    choose("lr_schedule", lr_schedule, ("srno", "literal"))
+    if lr_schedule == "literal":
+        return Schedule(steps, rate=4e-5, shape="restarts")
+    return Schedule(steps, rate=4e-4, warmup=max(1, steps // 20))
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def macs_paper(model: nn.Module, size: tuple[int, int], scale: float) -> int:
         attention = len(model.attention) * 2 * options.width * d  # k^T v, then q
         rest = weights(model.levels, model.attention) + attention
         return encoder + L * weights(model.project) + P * rest
+    if name == "diin":
+        return encoder + macs_of_diin(model, L, P)
     waves = 0
     if name in ("lte", "dlte"):
         waves = L * weights(model.amplitude, model.frequency)
@@ -79,6 +81,23 @@ def macs_tail(channels: int, size: tuple[int, int], scale: int) -> int:
     L, doublings = math.prod(size), round(math.log2(scale))
     stages = sum(L * 4**k * channels * 4 * channels * 9 for k in range(doublings))
     return stages + L * scale**2 * channels * 3 * 9
+
+
+def macs_of_diin(model: nn.Module, L: int, P: int) -> int:
+    """Of DIIN's decoder: L latent codes, P queries."""
+    o, d, M = model.options, model.options.width, model.options.tokens
+    listening = d * d // o.reduction + M * d // o.reduction  # Q, and its likeness
+    tokens = M * d // o.reduction * d + M * d * d  # K_D and V_D
+    total = L * weights(model.project) + P * weights(model.embed, model.head)
+    for k, layer in enumerate(model.layers):
+        total += P * weights(layer.qkv, layer.out, layer.hidden, layer.answer)
+        total += P * 2 * d * d if layer.mixes else 0
+        total += (P * (listening + M * d) + tokens) if o.dictionary else 0
+        total += P * M * d if o.dictionary and k + 1 < o.layers else 0  # Eq. 17
+    if o.dictionary:
+        meeting = d * model.encoder.channels + listening + M * d
+        total += L * meeting + tokens - M * d * d  # no values there
+    return total
 
 
 # As we run ----------------------------------------------------------------------------

@@ -9,9 +9,11 @@ Letters: H W low-resolution rows and columns, h w output rows and columns.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from numbers import Integral, Real
+from operator import add
 
 import numpy as np
 import torch
@@ -38,6 +40,18 @@ class Encoded:
     top: int
     left: int
     whole: tuple[int, int]  # rows and columns of the whole low-resolution picture
+    part: Window  # what was asked for; around it lies a margin
+
+    def inner(self) -> Features:
+        """The features of `part` alone, all of them exact."""
+        top, left, rows, cols = self.part
+        top, left = top - self.top, left - self.left
+        lr, latent, content = self.features
+        return Features(
+            lr[..., top : top + rows, left : left + cols],
+            latent[..., top : top + rows, left : left + cols],
+            content[:, top : top + rows, left : left + cols],
+        )
 
 
 def encode(model: nn.Module, lr: Tensor, part: Window | None = None) -> Encoded:
@@ -48,25 +62,27 @@ def encode(model: nn.Module, lr: Tensor, part: Window | None = None) -> Encoded:
     the whole picture. The features of the outer margin are not exact and not used.
     """
     H, W = lr.shape[-2:]
-    top, left, rows, cols = part or (0, 0, H, W)
+    top, left, rows, cols = part = part or (0, 0, H, W)
     margin = model.radius + 1
     bottom, right = min(top + rows + margin, H), min(left + cols + margin, W)
     top, left = max(top - margin, 0), max(left - margin, 0)
-    return Encoded(model.encode(lr[..., top:bottom, left:right]), top, left, (H, W))
+    features = model.encode(lr[..., top:bottom, left:right])
+    return Encoded(features, top, left, (H, W), part)
 
 
 def query_rows(
-    encoded: Encoded, size: tuple[int, int], window: Window
+    encoded: Encoded, size: tuple[int, int], window: Window, every: int = 1
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The queries of a window of an output of `size`, a few rows at a time.
 
-    Yields (rows before, coord (1, rows, cols, 2), cell (1, 2)).
+    Yields (rows before, coord (1, rows, cols, 2), cell (1, 2)). every: take only one
+    row and one column in so many.
     """
     lr = encoded.features.lr
     size_here = lr.shape[-2:]
     top, left, rows, cols = window
     row_coord, col_coord = (
-        shift(pixel_centres(n, torch.float64)[first : first + count], *frame)
+        shift(pixel_centres(n, torch.float64)[first : first + count : every], *frame)
         for n, first, count, frame in zip(
             size,
             (top, left),
@@ -80,8 +96,8 @@ def query_rows(
         2 / n * w / h for n, w, h in zip(size, encoded.whole, size_here, strict=True)
     ]
     cell = lr.new_tensor([cell])
-    step = max(1, QUERIES // cols)
-    for first in range(0, rows, step):
+    step = max(1, QUERIES // len(col_coord))
+    for first in range(0, len(row_coord), step):
         coord = make_grid(row_coord[first : first + step], col_coord)[None]
         yield first, coord.to(lr), cell
 
@@ -96,7 +112,7 @@ def decode_rows(
     """Decode a window of an output of `size`, a few rows at a time.
 
     Yields (rows done before, picture (3, rows, cols)), not clamped. Between two of
-    them a caller may stop or let others work. sums: for models whose queries hear of
+    them a caller may stop or let others work. sums: for models whose queries hear from
     each other, over whichever queries count as all; None gathers over the window.
     """
     if sums is None:
@@ -105,22 +121,50 @@ def decode_rows(
         yield first, model.decode(encoded.features, coord, cell, sums)[0]
 
 
-def gather(model: nn.Module, pieces: Callable, size: tuple[int, int]) -> list:
-    """The sums that `model` needs over all queries of some pieces, one by one.
+def gather(
+    model: nn.Module, pieces: Callable, size: tuple[int, int], every: int = 1
+) -> list:
+    """The sums that `model` needs over all queries of some pieces, pass by pass."""
+    return finish(gathering(model, pieces, size, every))
 
-    pieces: called once for each sum, gives (Encoded, window) pairs. Work before a sum
+
+def gathering(
+    model: nn.Module, pieces: Callable, size: tuple[int, int], every: int = 1
+) -> Generator[None, None, list]:
+    """`gather` step by step, so that a caller may stop between two of them.
+
+    pieces: called once for each pass, gives (Encoded, window) pairs. Work before a sum
     is done again for each, so memory does not grow with the number of queries; sums
-    are float64, so their order and the size of the pieces hardly matter.
+    are float64, so their order and the size of the pieces hardly matter. every: hear
+    only one row and one column of queries in so many.
     """
     sums = []
-    for _ in range(model.sums):
+    for over in model.sums:
         total = None
         for encoded, window in pieces():
-            for _, coord, cell in query_rows(encoded, size, window):
-                part = model.gather(encoded.features, coord, cell, sums)
-                total = part if total is None else tuple(map(torch.add, total, part))
+            for part in contributions(model, encoded, size, window, over, sums, every):
+                total = part if total is None else tuple(map(add, total, part))
+                yield
         sums.append(total)
     return sums
+
+
+def finish(steps: Generator):
+    """Run a generator to its end, and return what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def contributions(model, encoded: Encoded, size, window: Window, over, sums, every):
+    """What the latent codes or the queries of one piece add to a pass."""
+    if over == "latents":  # the piece's own, without the margin that others count
+        yield model.gather(encoded.inner(), None, None, sums)
+        return
+    for _, coord, cell in query_rows(encoded, size, window, every):
+        yield model.gather(encoded.features, coord, cell, sums)
 
 
 def shift(coord: Tensor, whole: int, first: int, here: int) -> Tensor:
@@ -156,28 +200,30 @@ def render_tiles(
     """Render an output of `size`, or a window of it, piece by piece.
 
     Yields (row, column, picture (3, rows, cols)), places counted in the window. Where
-    queries hear of each other, they hear of all queries of the whole output.
+    queries hear from each other, they hear from all queries of the whole output.
     """
     top, left, _, _ = window = check_window(size, window)
     whole = (0, 0, *size)
-    sums = gather(model, lambda: encoded_tiles(model, lr, size, whole, tile), size)
-    for encoded, piece in encoded_tiles(model, lr, size, window, tile):
+    # All passes go over the same tiles: where one tile is all, it is encoded once.
+    encode_part = lru_cache(maxsize=1)(partial(encode, model, lr))
+    pieces = partial(encoded_tiles, encode_part, lr.shape[-2:], size, tile=tile)
+    sums = gather(model, lambda: pieces(whole), size)
+    for encoded, piece in pieces(window):
         for done, picture in decode_rows(model, encoded, size, piece, sums):
             yield piece[0] + done - top, piece[1] - left, picture
 
 
 def encoded_tiles(
-    model: nn.Module, lr: Tensor, size, window: Window, tile: int | None
+    encode_part: Callable, given, size, window: Window, tile: int | None
 ) -> Iterator[tuple[Encoded, Window]]:
     """Encode the tiles that a window of an output needs: (features, their window)."""
     top, left, rows, cols = window
-    H, W = lr.shape[-2:]
     tile = tile or TILE
-    for row_tile in tiles(H, size[0], top, rows, tile):
-        for col_tile in tiles(W, size[1], left, cols, tile):
+    for row_tile in tiles(given[0], size[0], top, rows, tile):
+        for col_tile in tiles(given[1], size[1], left, cols, tile):
             part = (row_tile[0], col_tile[0], row_tile[1], col_tile[1])
             piece = (row_tile[2], col_tile[2], row_tile[3], col_tile[3])
-            yield encode(model, lr, part), piece
+            yield encode_part(part), piece
 
 
 def render(

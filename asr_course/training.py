@@ -32,7 +32,8 @@ class Schedule:
     """How many steps to take, and how large: Adam with a learning rate that falls.
 
     "cosine" warms up over `warmup` steps and falls to zero along half a cosine;
-    "halve" halves the rate at 20, 40, 60 and 80 % of the run, as LIIF does.
+    "halve" halves the rate at 20, 40, 60 and 80 % of the run, as LIIF does; "restarts"
+    falls to zero along half a cosine again and again, 30 times, as DIIN's text says.
     """
 
     steps: int
@@ -41,7 +42,7 @@ class Schedule:
     warmup: int = 20
 
     def __post_init__(self):
-        choose("schedule shape", self.shape, ("cosine", "halve"))
+        choose("schedule shape", self.shape, ("cosine", "halve", "restarts"))
         if self.steps < 1 or not self.rate > 0 or self.warmup < 0:
             raise UserError(
                 "a run takes at least 1 step at a rate above 0, after 0 or more of "
@@ -52,6 +53,9 @@ class Schedule:
         """The learning rate of step 0, 1, ..., steps - 1."""
         if self.shape == "halve":
             return self.rate * 0.5 ** (5 * step // self.steps)
+        if self.shape == "restarts":
+            angle = math.pi * (30 * step / self.steps % 1)
+            return self.rate * (1 + math.cos(angle)) / 2
         warm = min(1, (step + 1) / max(1, self.warmup))
         return self.rate * warm * (1 + math.cos(math.pi * step / self.steps)) / 2
 

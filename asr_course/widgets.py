@@ -11,7 +11,7 @@ import html
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import anywidget
@@ -27,11 +27,19 @@ from asr_course.coords import output_size
 from asr_course.errors import UserError
 from asr_course.images import open_image, resize, to_pixels, to_rgb, to_tensor
 from asr_course.metrics import psnr, to_luma
-from asr_course.render import Encoded, Window, decode_rows, encode
+from asr_course.render import (
+    Encoded,
+    Window,
+    decode_rows,
+    encode,
+    finish,
+    gathering,
+)
 
 VIEW = 256  # output rows and columns that are shown: every scale costs the same
 LARGEST = 1024  # rows and columns of a photograph; larger ones are shrunk first
 MAX_SCALE = 30.0
+EVERY = 8  # where queries hear from each other: one row and column in so many
 GAP = 6  # white columns between two panels
 
 
@@ -138,6 +146,10 @@ class ScaleExplorer(ipw.VBox):
     that scale (downsample=1: no truth, your picture itself is enlarged). Drag the
     picture or use the arrow keys to move the window. centre: where it begins, as
     fractions of rows and columns.
+
+    Where queries hear from each other, those of a window hear only from a grid of
+    queries in the window, and what you see is not a crop of the whole output. `whole`
+    makes it one, at the price of going over all of the output first.
     """
 
     def __init__(
@@ -166,6 +178,11 @@ class ScaleExplorer(ipw.VBox):
             description="your own photo",
             layout=ipw.Layout(width="180px"),
         )
+        self.whole = ipw.Checkbox(
+            description="hear the whole output (slow)",
+            indent=False,
+            layout=ipw.Layout(width="auto"),
+        )
         self.titles = ipw.HTML()
         self.picture = Picture()
         self.status = ipw.HTML()
@@ -173,6 +190,7 @@ class ScaleExplorer(ipw.VBox):
             [
                 ipw.HBox([self.slider, self.upload]),
                 *([self.tabs] if len(self.models) > 1 else []),
+                *([self.whole] if any(m.sums for m in self.models.values()) else []),
                 self.titles,
                 self.picture,
                 self.status,
@@ -181,6 +199,7 @@ class ScaleExplorer(ipw.VBox):
         self.set_image(image)
         self.slider.observe(lambda change: self.request(), "value")
         self.tabs.observe(lambda change: self.request(), "value")
+        self.whole.observe(lambda change: self.request(), "value")
         self.upload.observe(self._on_upload, "value")
         self.picture.on_msg(lambda widget, message, buffers: self.on_pointer(message))
 
@@ -209,6 +228,7 @@ class ScaleExplorer(ipw.VBox):
         self.hr = np.ascontiguousarray(image[: rows * n, : cols * n])
         self.lr = resize(self.hr, (rows, cols))
         self._encoded: dict[str, Encoded] = {}
+        self._sums: dict[tuple, list] = {}
         self.request(now=True)
 
     def encoded(self, name: str) -> Encoded:
@@ -230,18 +250,40 @@ class ScaleExplorer(ipw.VBox):
         )
         return size, (top, left, side, side)
 
-    def work(self, scale: float, name: str, view: int = VIEW) -> Iterator[None]:
+    def sums(
+        self, name: str, size: tuple[int, int], window: Window, whole: bool
+    ) -> Generator[None, None, list]:
+        """What queries tell each other, step by step.
+
+        Those of the whole output, or of a grid in the window: a slider must not wait,
+        and sums are averages.
+        """
+        model, encoded = self.models[name], self.encoded(name)
+        if not whole:
+            return (
+                yield from gathering(model, lambda: [(encoded, window)], size, EVERY)
+            )
+        key = name, size
+        if key not in self._sums:
+            steps = gathering(model, lambda: [(encoded, (0, 0, *size))], size)
+            self._sums = {key: (yield from steps)}  # the latest only
+        return self._sums[key]
+
+    @torch.inference_mode()
+    def work(
+        self, scale: float, name: str, view: int = VIEW, whole: bool = False
+    ) -> Generator[None, None, View]:
         """Render a view step by step; the iterator returns the finished View."""
         size, window = self.window(scale, view)
         top, left, rows, cols = window
         pixels = np.empty((rows, cols, 3), np.uint8)
-        encoded = self.encoded(name)
+        encoded, model = self.encoded(name), self.models[name]
         yield
         started = time.perf_counter()
-        with torch.inference_mode():
-            for first, piece in decode_rows(self.models[name], encoded, size, window):
-                pixels[first : first + piece.shape[1]] = to_pixels(piece)
-                yield
+        sums = yield from self.sums(name, size, window, whole)
+        for first, piece in decode_rows(model, encoded, size, window, sums):
+            pixels[first : first + piece.shape[1]] = to_pixels(piece)
+            yield
         seconds = time.perf_counter() - started
         panels = {"bicubic": crop_resized(self.lr, size, window), name: pixels}
         scores = {}
@@ -266,15 +308,15 @@ class ScaleExplorer(ipw.VBox):
         )
 
     def render(
-        self, scale: float | None = None, name: str | None = None, view: int = VIEW
+        self,
+        scale: float | None = None,
+        name: str | None = None,
+        view: int = VIEW,
+        whole: bool = False,
     ) -> View:
         """The view at a scale for a model, at once and without touching the widget."""
-        steps = self.work(scale or self.slider.value, name or self.tabs.value, view)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value
+        scale, name = scale or self.slider.value, name or self.tabs.value
+        return finish(self.work(scale, name, view, whole))
 
     # Requests ----------------------------------------------------------------------
 
@@ -290,21 +332,27 @@ class ScaleExplorer(ipw.VBox):
             self._task = loop.create_task(self._draw_soon(wanted))
             return
         try:
-            self._show(self.render())
+            self._show(self.render(whole=self.whole.value))
         except Exception as error:
             self._fail(error)
 
     async def _draw_soon(self, wanted: int) -> None:
         """Draw unless a newer request arrives, before or between two pieces of work."""
         await asyncio.sleep(0.005)
+        soon = time.monotonic() + 1
         try:
-            steps = self.work(self.slider.value, self.tabs.value)
+            steps = self.work(
+                self.slider.value, self.tabs.value, whole=self.whole.value
+            )
             while wanted == self._wanted:
                 try:
                     next(steps)
                 except StopIteration as done:
                     self._show(done.value)
                     return
+                if self.whole.value and time.monotonic() > soon:
+                    self.status.value = "busy with the whole output …"
+                    soon = math.inf  # say it once
                 await asyncio.sleep(0)
         except Exception as error:
             self._fail(error)
@@ -339,7 +387,10 @@ class ScaleExplorer(ipw.VBox):
             f"{view.seconds * 1000:.0f} ms"
         )
         if self.models[self.tabs.value].sums:
-            self.status.value += "; they hear of each other, but not of those outside"
+            everywhere = f"all {view.size[0] * view.size[1]:,} of the output"
+            here = f"{-(-rows // EVERY) * -(-cols // EVERY):,} of the window"
+            heard = everywhere if self.whole.value else here
+            self.status.value += f"; each hears {heard}"
 
     def _fail(self, error: Exception) -> None:
         """Say what went wrong where the picture was asked for."""

@@ -203,6 +203,8 @@ OWN_WIDGET = {
     "01_liif": click_the_probe,
     "02_diinn": click_the_probe,
     "03_diif": move_the_slices,
+    "04_hiif": click_the_probe,
+    "05_diin": click_the_probe,
 }
 
 

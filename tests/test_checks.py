@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from asr_course.checks import EXERCISES, check
 from asr_course.checks.diif import blend_then_map, group_of, slice_ends
+from asr_course.checks.diin import heat_step, soft_mean, spread
 from asr_course.checks.diinn import local_offsets, modulate, sine_of_grid
+from asr_course.checks.hiif import attend, binary, in_pieces, positive
 from asr_course.checks.liif import owners, self_ensemble
 from asr_course.coords import make_coord, nearest, pixel_centres, to_position
+from asr_course.models.diin import rates
 from asr_course.models.layers import look_up
 from asr_course.models.liif import corners
 from asr_course.render import render
@@ -88,6 +92,138 @@ def early_always(H, share, of, W):
     return sum(a[:, None] * (h @ W.T)[of] for a, h in zip(share, H, strict=True))
 
 
+def doubled(t, levels, first=1):
+    """t times 2, 4, 8 ..., one for each level."""
+    return t[..., None] * 2.0 ** torch.arange(first, first + levels)
+
+
+def not_reduced(t, levels):
+    """Digits are compared, but never taken away."""
+    return (doubled(t, levels) >= 1).float()
+
+
+def softmaxed(q, k, v):
+    """The attention that everyone knows."""
+    return (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v
+
+
+def pair_by_pair(q, k, v):
+    """Right, and quadratic."""
+    weight = positive(q) @ positive(k).mT
+    return weight @ v / weight.sum(-1, keepdim=True)
+
+
+def by_pieces(pieces, dtype=torch.float64, weigh=lambda n: 1, count=sum):
+    """The sum over pieces with something about it changed."""
+    total, sizes = 0, []
+    for _, k, v in pieces():
+        total = total + weigh(len(k)) * (k.T.to(dtype) @ v.to(dtype))
+        sizes.append(len(k))
+    return [q @ (total / count(sizes)).to(q) for q, _, _ in pieces()]
+
+
+def heard_so_far(pieces):
+    """One round: nobody hears of the pieces that come later."""
+    total, n, found = 0, 0, []
+    for q, k, v in pieces():
+        total, n = total + k.T.double() @ v.double(), n + len(k)
+        found.append(q @ (total / n).to(q))
+    return found
+
+
+def all_kept(pieces):
+    """Right, but memory grows with the number of queries."""
+    kept = list(pieces())
+    return in_pieces(lambda: kept)
+
+
+def as_it_is(x):
+    return x
+
+
+def by_all(x):
+    """The length of all rows together."""
+    return x / x.norm()
+
+
+def weighed(q, k, v, above=1, below=1, cosine=1, units=(F.normalize, F.normalize)):
+    """What each node hears, with something about it changed.
+
+    above and below: what stands for the 1 of 1 + cosine; cosine: its share below.
+    """
+    q, k = (unit(x) for unit, x in zip(units, (q, k), strict=True))
+    top = above * v.sum(dim=0) + q @ (k.T @ v)
+    return top / (below * len(k) + cosine * q @ k.sum(dim=0))[:, None]
+
+
+def summed_by_hand(q, k, v):
+    """Right, but pair by pair, and no matrix product to count."""
+    weight = 1 + F.cosine_similarity(q[:, None], k, dim=-1)
+    return (weight[..., None] * v).sum(dim=1) / weight.sum(dim=1, keepdim=True)
+
+
+def of_columns(q, k, v):
+    """What each node says adds up to one, not what each one hears."""
+    weight = 1 + F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).T
+    return weight / weight.sum(dim=0) @ v
+
+
+def relative(pieces, weight=1, total=1, start=-torch.inf, peak_of=torch.maximum):
+    """The running mean with something about it changed.
+
+    weight and total: 0 where they are not rescaled, -1 where the other way round.
+    """
+    peak, weights, sums = torch.tensor(start), 0.0, 0.0
+    for exponent, x in pieces():
+        higher = peak_of(peak, exponent.max())
+        old, new = (peak - higher).exp(), (exponent - higher).exp()
+        weights = old**weight * weights + new.sum()
+        sums = old**total * sums + new @ x
+        peak = higher
+    return sums / weights
+
+
+def naive(pieces, exp=torch.exp):
+    """As the formula is printed."""
+    parts = [(exp(exponent), x) for exponent, x in pieces()]
+    return sum(w @ x for w, x in parts) / sum(w.sum() for w, _ in parts)
+
+
+def means(pieces, weigh=lambda n: 1):
+    """The mean of the pieces' own means."""
+    parts = [(weigh(len(x)), e.softmax(0) @ x) for e, x in pieces()]
+    return sum(w * x for w, x in parts) / sum(w for w, _ in parts)
+
+
+def relative_to_the_first(pieces):
+    """The largest exponent is looked for in the first piece alone."""
+    known = []
+
+    def peak_of(peak, own):
+        known.append(own)
+        return known[0]
+
+    return relative(pieces, peak_of=peak_of)
+
+
+def peak_first(pieces):
+    """Right, but in two rounds."""
+    peak = max(exponent.max() for exponent, _ in pieces())
+    return naive(pieces, lambda exponent: (exponent - peak).exp())
+
+
+def last_only(pieces):
+    """Every piece begins anew."""
+    *_, (exponent, x) = pieces()
+    return exponent.softmax(0) @ x
+
+
+def counted_first(pieces):
+    """Right, but in three rounds."""
+    n = sum(len(k) for _, k, _ in pieces())
+    return by_pieces(pieces, count=lambda sizes: n)
+
+
 WRONG = {
     "diif.1": {
         "ends are lengths": lambda g, u: slice_ends(g, u) + torch.tensor([0, 1]),
@@ -124,6 +260,67 @@ WRONG = {
         ),
         "another slice": lambda H, a, of, W: blend_then_map(H, a, of.flip(0), W),
     },
+    "diin.1": {
+        "alpha and 1 - alpha swapped": lambda z, S, a: heat_step(z, S, 1 - a),
+        "S transposed": lambda z, S, a: heat_step(z, S.T, a),
+        "only the flow": lambda z, S, a: (1 - a) * (S @ z - z),
+        "only what comes": lambda z, S, a: (1 - a) * S @ z,
+        "nothing stays": lambda z, S, a: S @ z,
+        "all stays": lambda z, S, a: z + (1 - a) * S @ z,
+        "all comes": lambda z, S, a: a * z + S @ z,
+        "out instead of in": lambda z, S, a: z - (1 - a) * (S @ z - z),
+        "whole flow": lambda z, S, a: z + a * (1 - a) * (S @ z - z),
+        "columns normalised": lambda z, S, a: heat_step(z, S / S.sum(0), a),
+        "softmax of the rates": lambda z, S, a: heat_step(z, S.softmax(1), a),
+        "all alike": lambda z, S, a: a * z + (1 - a) * z.mean(0),
+        "two steps": lambda z, S, a: heat_step(heat_step(z, S, a), S, a),
+        "features first": lambda z, S, a: heat_step(z, S, a).T,
+    },
+    "diin.2": {
+        "not normalised": lambda *qkv: weighed(*qkv, units=(as_it_is, as_it_is)),
+        "only k normalised": lambda *qkv: weighed(*qkv, units=(as_it_is, F.normalize)),
+        "only q normalised": lambda *qkv: weighed(*qkv, units=(F.normalize, as_it_is)),
+        "whole-tensor norm": lambda *qkv: weighed(*qkv, units=(by_all, by_all)),
+        "columns normalised": lambda q, k, v: weighed(
+            *(F.normalize(x, dim=0) for x in (q, k)), v, units=(as_it_is, as_it_is)
+        ),
+        "by n": lambda *qkv: weighed(*qkv, cosine=0),
+        "by the cosines": lambda *qkv: weighed(*qkv, below=0),
+        "by one more": lambda q, k, v: weighed(q, k, v, below=1 + 1 / len(k)),
+        "1 counted once": lambda q, k, v: weighed(q, k, v, below=1 / len(k)),
+        "1 forgotten": lambda *qkv: weighed(*qkv, above=0, below=0),
+        "1 forgotten above": lambda *qkv: weighed(*qkv, above=0),
+        "right but quadratic": lambda q, k, v: rates(q, k) @ v,
+        "no matrix product": summed_by_hand,
+        "v normalised too": lambda q, k, v: spread(q, k, F.normalize(v, dim=-1)),
+        "q and k swapped": lambda q, k, v: spread(k, q, v),
+        "sums of columns": of_columns,
+        "softmax": lambda q, k, v: (F.normalize(q) @ F.normalize(k).T).softmax(1) @ v,
+        "sum": lambda q, k, v: spread(q, k, v) * len(k),
+        "features first": lambda q, k, v: spread(q, k, v).T,
+    },
+    "diin.3": {
+        "relative to the last piece": lambda p: relative(
+            p, peak_of=lambda peak, own: own
+        ),
+        "as printed": naive,
+        "clamped": lambda pieces: naive(pieces, lambda e: e.clamp(max=80).exp()),
+        "largest of each piece": lambda pieces: relative(
+            pieces, 0, 0, peak_of=lambda peak, own: own
+        ),
+        "weight not rescaled": lambda pieces: relative(pieces, weight=0),
+        "sum not rescaled": lambda pieces: relative(pieces, total=0),
+        "nothing rescaled": lambda pieces: relative(pieces, 0, 0),
+        "relative to the first piece": relative_to_the_first,
+        "rescaled the other way": lambda pieces: relative(pieces, -1, -1),
+        "starts at 0": lambda pieces: relative(pieces, start=0.0),
+        "mean of means": means,
+        "means by number": lambda pieces: means(pieces, lambda n: n),
+        "last piece": last_only,
+        "two rounds": peak_first,
+        "one number": lambda pieces: soft_mean(pieces).mean(),
+        "a row": lambda pieces: soft_mean(pieces)[None],
+    },
     "diinn.1": {
         "in pixels": lambda N, n: local_offsets(N, n) / 2,
         "half a pixel off": lambda N, n: local_offsets(N, n) + n / N,
@@ -144,6 +341,51 @@ WRONG = {
         "axes swapped": lambda r, c, a, b, d: sine_of_grid(c, r, a, b, d),
         "weights swapped": lambda r, c, a, b, d: sine_of_grid(r, c, b, a, d),
         "no bias": lambda r, c, a, b, d: sine_of_grid(r, c, a, b, 0 * d),
+    },
+    "hiif.1": {
+        "cumulative": lambda t, L: doubled(t, L).floor(),
+        "reversed": lambda t, L: binary(t, L).flip(-1),
+        "rounded": lambda t, L: doubled(t, L).round() % 2,
+        "levels first": lambda t, L: binary(t, L).movedim(-1, 0),
+        "one level late": lambda t, L: doubled(t, L, first=0).floor() % 2,
+        "borders downward": lambda t, L: (doubled(t, L).ceil() - 1) % 2,
+        "never taken away": not_reduced,
+        "not floored": lambda t, L: doubled(t, L) % 2,
+        "signs": lambda t, L: 2 * binary(t, L) - 1,
+        "always three": lambda t, L: binary(t, 3),
+    },
+    "hiif.2": {
+        "sum": lambda q, k, v: attend(q, k, v) * q.shape[-2],
+        "not divided": lambda q, k, v: positive(q) @ (positive(k).mT @ v),
+        "by n": lambda q, k, v: positive(q) @ (positive(k).mT @ v) / q.shape[-2],
+        "weights of either sign": lambda q, k, v: (
+            q @ (k.mT @ v) / (q @ k.sum(-2)[..., None])
+        ),
+        "phi of the sum": lambda q, k, v: (
+            positive(q)
+            @ (positive(k).mT @ v)
+            / (positive(q) @ positive(k.sum(-2))[..., None])
+        ),
+        "elu without one": lambda q, k, v: attend(F.elu(q), F.elu(k), v),
+        "q and v swapped": lambda q, k, v: attend(v, k, q),
+        "keys and queries swapped": lambda q, k, v: attend(k, q, v),
+        "softmax": softmaxed,
+        "heads added": lambda q, k, v: attend(q, k, v).mean(0, keepdim=True) + 0 * v,
+        "pair by pair": pair_by_pair,
+    },
+    "hiif.3": {
+        "own queries only": lambda pieces: [attend(*part) for part in pieces()],
+        "heard so far": heard_so_far,
+        "sum": lambda pieces: by_pieces(pieces, count=lambda sizes: 1),
+        "mean of means": lambda pieces: by_pieces(
+            pieces, weigh=lambda n: 1 / n, count=len
+        ),
+        "by the number of pieces": lambda pieces: by_pieces(pieces, count=len),
+        "by the last piece": lambda pieces: by_pieces(pieces, count=lambda n: n[-1]),
+        "all in one": lambda pieces: torch.cat(in_pieces(pieces)),
+        "sums in float32": lambda pieces: by_pieces(pieces, dtype=torch.float32),
+        "all kept": all_kept,
+        "three rounds": counted_first,
     },
     "liif.1": {
         "half a pixel off": lambda N, n: torch.arange(N) * n // N,

@@ -18,6 +18,7 @@ from asr_course import load_weights, upscale
 from asr_course.__main__ import main, number, parse_options, rows_by_columns
 from asr_course.data import Patches
 from asr_course.errors import UserError
+from asr_course.growth import format_growth
 from asr_course.metrics import evaluate
 from asr_course.models import DEFAULT_ENCODER, MODELS
 from asr_course.presets import PRESETS
@@ -657,6 +658,81 @@ def test_profile_into_a_folder_that_is_not_there(tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
+# growth
+
+
+def growth_words(*more):
+    words = ["growth", "--model", "hiif", "diin", "--size", "tiny", "--device", "cpu"]
+    return [*words, *more]
+
+
+def without_times(rows: list[dict]) -> list[dict]:
+    """What is the same in every run."""
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+def test_growth_prints_a_table_and_writes_a_record(tmp_path, capsys):
+    path = tmp_path / "growth.json"
+    assert command(*growth_words("--sides", 32, 40, "--json", path)) == 0
+    record = json.loads(path.read_text())
+    rows = record["rows"]
+    assert [(row["model"], row["queries"]) for row in rows] == [
+        *(("hiif", 32**2), ("hiif", 40**2)),
+        *(("diin", 32**2), ("diin", 40**2)),
+    ]
+    assert record["command"] == (
+        "python -m asr_course growth --model hiif diin --size tiny --sides 32 40"
+    )
+    assert {"python", "torch", "hardware", "code"} <= set(record)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out == format_growth(rows) + "\n"
+
+
+def test_the_recorded_growth_command_repeats_it(tmp_path):
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert command(*growth_words("--sides", 33, "--json", first)) == 0
+    record = json.loads(first.read_text())
+    words = record["command"].removeprefix("python -m asr_course ").split()
+    assert command(*words, "--device", "cpu", "--json", second) == 0
+    again = json.loads(second.read_text())
+    assert again["command"] == record["command"]
+    assert without_times(again["rows"]) == without_times(record["rows"])
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--sides", "31"), r"--sides must lie between 32 and 4096, not 31"),
+        (("--sides", "64", "0"), "between 32 and 4096"),
+        (("--sides", "4097"), "between 32 and 4096"),
+        (("--sides=-64",), "between 32 and 4096"),
+        (("--sides", "64.5"), "argument --sides: invalid int value: '64.5'"),
+        (("--sides", "64x64"), "argument --sides"),
+        (("--sides",), "argument --sides: expected at least one argument"),
+        (("--model", "hif"), "unknown model whose queries.*'hif'.*Did you mean 'hiif'"),
+        (
+            ("--model", "liif"),
+            "unknown model whose queries hear from each other 'liif'",
+        ),
+        (("--size", "tinny"), "unknown size 'tinny'.*Did you mean 'tiny'"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+    ],
+)
+def test_growth_refuses(tmp_path, more, words, capsys):
+    path = tmp_path / "growth.json"
+    assert command(*growth_words("--json", path, *more)) == 2
+    assert re.search(words, one_line(capsys))
+    assert not path.exists()
+
+
+def test_growth_into_a_folder_that_is_not_there(tmp_path, capsys):
+    """Said before anything is measured."""
+    path = tmp_path / "nowhere" / "growth.json"
+    assert command(*growth_words("--json", path)) == 2
+    assert "nowhere" in one_line(capsys)
+
+
 def test_weights_fixture_is_awake(photo, weights):
     """The model these tests use changes the picture."""
     save_weights(tiny(), weights, {})
@@ -707,3 +783,15 @@ def test_a_rate_of_one_s_own_stands_in_the_card(tmp_path):
     assert command("train", "--model", "diinn", *words, "--out", out) == 0
     card = read_card(out / "diinn.safetensors")
     assert "--steps 2 --rate 0.0005 --seed 0" in card["command"]
+
+
+def test_a_schedule_of_one_s_own_stands_in_the_card(tmp_path, capsys):
+    words = ("--preset", "smoke", "--steps", 2, "--device", "cpu")
+    out = tmp_path / "run"
+    assert command("train", *words, "--schedule", "restarts", "--out", out) == 0
+    card = read_card(out / "liif.safetensors")
+    assert "--schedule restarts" in card["command"]
+    capsys.readouterr()
+    again = ("--schedule", "restart", "--out", tmp_path / "other")
+    assert command("train", *words, *again) == 2
+    assert "Did you mean 'restarts'" in one_line(capsys)

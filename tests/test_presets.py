@@ -8,7 +8,7 @@ import torch
 from asr_course.data import Recipe
 from asr_course.errors import UserError
 from asr_course.models import SIZES
-from asr_course.presets import PRESETS, setup
+from asr_course.presets import PRESETS, diin_schedule, setup
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,13 @@ def test_setup_creates_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", PRESETS)
 def test_plans_can_be_built(name):
     preset = PRESETS[name]
-    for plan in (preset.lesson, preset.pair, preset.full):
+    for plan in (
+        preset.lesson,
+        preset.pair,
+        preset.full,
+        preset.deep,
+        preset.deep_pair,
+    ):
         assert all(plan.size in sizes for sizes in SIZES.values())
         assert plan.schedule(0) > 0
         assert plan.pictures >= 1
@@ -85,6 +91,19 @@ def test_gpu_preset_is_the_papers_recipe():
     assert plan.schedule.steps == 1_000_000
     rates = [plan.schedule(step) for step in (0, 200_000, 400_000, 600_000, 999_999)]
     assert rates == pytest.approx([1e-4, 5e-5, 2.5e-5, 1.25e-5, 6.25e-6])
+
+
+def test_the_two_readings_of_diin_s_training():
+    """4e-5 again and again; or from there to 4e-4 in 50 of 1000 epochs, then down."""
+    literal, srno = (diin_schedule(name, 1000) for name in ("literal", "srno"))
+    assert max(map(literal, range(1000))) == literal(0) == pytest.approx(4e-5)
+    assert srno(4) == pytest.approx(4e-5, rel=0.01)
+    assert max(range(1000), key=srno) == 49 and srno(49) == pytest.approx(
+        4e-4, rel=0.01
+    )
+    assert srno(999) < 1e-8
+    with pytest.raises(UserError, match="Did you mean 'srno'"):
+        diin_schedule("srn", 1000)
 
 
 def test_presets_cannot_be_changed():

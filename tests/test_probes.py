@@ -1,18 +1,29 @@
 """Widgets that look inside one method: what they show, and what they compute."""
 
 import io
+import re
+from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import awake, picture, tiny
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from asr_course import build, plots
 from asr_course.coords import make_cell
 from asr_course.images import to_tensor
 from asr_course.models.diif import DIIFOptions
-from asr_course.probes import BranchProbe, LatentProbe, SliceExplorer, TrainingCurve
+from asr_course.probes import (
+    BranchProbe,
+    DigitExplorer,
+    LatentProbe,
+    RateProbe,
+    SliceExplorer,
+    TrainingCurve,
+)
 from asr_course.probes.tools import PixelProbe
 from asr_course.render import render
 
@@ -87,8 +98,8 @@ def test_a_probe_tells_the_model_the_pixel_size_of_its_scale():
 def test_a_probe_puts_its_model_into_eval_mode_and_clamps():
     model = tiny().train()
     probe = Corner(model, picture(5, 6))
-    assert not model.training
-    torch.nn.init.constant_(model.mlp.layers[-1].bias, 5.0)
+    assert not probe.model.training
+    torch.nn.init.constant_(probe.model.mlp.layers[-1].bias, 5.0)
     with torch.inference_mode():
         assert (probe.answer(torch.zeros(1, 2, 3, 2)) == torch.ones(3, 2, 3)).all()
 
@@ -246,7 +257,7 @@ def test_the_finished_curve_outlives_its_widget(shown):
 def shown(monkeypatch):
     """What a notebook would display."""
     found = []
-    for place in ("plots", "probes.diif", "probes.tools"):
+    for place in ("plots", "probes.diif", "probes.hiif", "probes.tools"):
         monkeypatch.setattr(f"asr_course.{place}.display", found.append)
     return found
 
@@ -733,3 +744,620 @@ def test_the_explorer_shows_a_sheet_for_readers_on_paper(shown):
         "Output pixels in the colours of their slices: "
         f"×4, linear: 36 slices; ×2.5, rows: {slices} slices"
     )
+
+
+# DigitExplorer
+
+INSIDE = 0.31, 0.58  # never half way between two dots
+SIDES = {8: 8, 3.3: 3, 2.5: 3, 30: 30}  # dots along an axis, at each scale
+
+
+def slow_places(scale: float) -> list[Fraction]:
+    """Where output pixels lie between the codes at 4 and 5 of 10, exactly."""
+    n = round(10 * scale)
+    positions = [Fraction((2 * i + 1) * 10, 2 * n) - Fraction(1, 2) for i in range(n)]
+    return [p - 4 for p in positions if 4 <= p < 5]
+
+
+def slow_digits(t: Fraction, levels: int) -> list[int]:
+    """By halves: 1 where what is left reaches the next one."""
+    found = []
+    for k in range(1, levels + 1):
+        found.append(int(t >= Fraction(1, 2**k)))
+        t -= found[-1] * Fraction(1, 2**k)
+    return found
+
+
+def slow_nearest(scale: float, place) -> tuple[Fraction, Fraction]:
+    return tuple(
+        min(slow_places(scale), key=lambda t: abs(t - Fraction(p))) for p in place
+    )
+
+
+def slow_depths(scale: float, place, levels: int) -> dict[tuple, int]:
+    """{(row, column): how many levels, from the first on, it shares with the chosen}"""
+    row, col = (slow_digits(t, levels) for t in slow_nearest(scale, place))
+    found = {}
+    for r, c in product(slow_places(scale), repeat=2):
+        rows, cols = slow_digits(r, levels), slow_digits(c, levels)
+        alike = [rows[k] == row[k] and cols[k] == col[k] for k in range(levels)]
+        found[r, c] = [*alike, False].index(False)
+    return found
+
+
+def chosen(explorer) -> tuple[float, float]:
+    """What the widget says that it shows."""
+    words = explorer.status.value.removeprefix("chosen pixel: row ")
+    return tuple(float(word) for word in words.split(", column "))
+
+
+def send(explorer, **message) -> None:
+    explorer.picture._handle_custom_msg(message, [])
+
+
+def shown_by(explorer) -> np.ndarray:
+    """The pixels of its picture."""
+    return np.asarray(Image.open(io.BytesIO(explorer.picture.data)))
+
+
+@pytest.mark.parametrize("levels", [1, 3, 6])
+@pytest.mark.parametrize("place", [INSIDE, (0.02, 0.98), (0.77, 0.41)])
+@pytest.mark.parametrize("scale", [8, 3.3, 2.5, 30])
+def test_sharers_are_counted(scale, place, levels):
+    explorer = DigitExplorer()
+    _, table = explorer.render(scale, place, levels)
+    depths = list(slow_depths(scale, place, levels).values())
+    assert len(depths) == SIDES[scale] ** 2
+    counts = [sum(depth > k for depth in depths) for k in range(levels)]
+    there = slow_nearest(scale, place)
+    row, col = (slow_digits(t, levels) for t in there)
+    assert table == list(zip(range(levels), row, col, counts, strict=True))
+    assert explorer.chosen(scale, place) == pytest.approx(there, abs=1e-5)
+
+
+def test_levels_halve_the_square_at_scale_eight():
+    """64 dots: a quarter shares the first digits, then one of four of those."""
+    for place in (INSIDE, (0.9, 0.1)):
+        _, table = DigitExplorer().render(8, place, 5)
+        assert [line[-1] for line in table] == [16, 4, 1, 1, 1]
+
+
+@pytest.mark.parametrize("scale, levels", [(8, 1), (8, 3), (3.3, 2), (2.5, 6), (8, 6)])
+def test_colours_say_how_many_levels_are_shared(scale, levels):
+    """Orange shares all of them; the others are the bluer, the more they share."""
+    explorer, place = DigitExplorer(), INSIDE
+    pixels = np.asarray(explorer.render(scale, place, levels)[0]).astype(int)
+    assert pixels.shape == (384, 384, 3)
+    shades = {}
+    for (r, c), depth in slow_depths(scale, place, levels).items():
+        y, x = (min(round(float(t) * 384), 383) for t in (r, c))
+        shades.setdefault(depth, []).append(pixels[y, x])
+    for found in shades.values():
+        assert np.ptp(found, axis=0).max() == 0
+    assert np.array_equal(shades.pop(levels)[0], colour(1))
+    whites = []
+    for depth in sorted(shades):
+        red, green, blue = shades[depth][0]
+        assert blue > green > red
+        whites.append(red)
+    assert whites == sorted(set(whites), reverse=True) and max(whites) < 255
+
+
+def test_a_ring_marks_the_chosen_pixel_and_boxes_lead_to_it():
+    explorer = DigitExplorer()
+    pixels = np.asarray(explorer.render(8, INSIDE, 2)[0]).astype(int)
+    row, col = (float(t) * 384 for t in slow_nearest(8, INSIDE))
+    black = np.argwhere(pixels.max(-1) == 0)
+    distance = np.hypot(*(black - [row, col]).T)
+    assert len(black) > 20 and distance.min() > 6 and distance.max() < 10
+    # Its digits are 01 and 10: a box in the upper right, the lower left one in that.
+    half, quarter, outside = pixels[20, 340], pixels[110, 280], pixels[300, 100]
+    assert half[0] == quarter[0] == 255
+    assert 255 > half[1] > quarter[1] and half[1] == half[2]
+    assert (outside == 255).all()
+
+
+@pytest.mark.parametrize("scale", [8, 3.3, 30])
+def test_a_click_chooses_the_nearest_pixel(scale):
+    explorer = DigitExplorer(scale)
+    for place in (INSIDE, (0.999, 0.001), (0.29, 0.94)):
+        send(explorer, type="click", row=place[0], col=place[1])
+        assert explorer.error is None
+        expected = slow_nearest(scale, place)
+        assert chosen(explorer) == pytest.approx(expected, abs=1e-3)
+        drawing, _ = explorer.render(scale, place, 3)
+        assert np.array_equal(shown_by(explorer), np.asarray(drawing))
+
+
+@pytest.mark.parametrize("scale", [8, 3.3, 12])
+def test_arrow_keys_choose_the_neighbour_and_stop_at_the_border(scale):
+    explorer, there = DigitExplorer(scale), slow_places(scale)
+    send(explorer, type="click", row=float(there[1]), col=float(there[1]))
+    at, last = [1, 1], len(there) - 1
+    for rows, cols in [(1, 0), (0, -1), (-1, 0), (0, 1)] + [(-1, 1)] * 14 + [(1, -1)]:
+        send(explorer, type="key", rows=rows, cols=cols)
+        at = [min(max(a + d, 0), last) for a, d in zip(at, (rows, cols), strict=True)]
+        assert explorer.error is None
+        assert chosen(explorer) == pytest.approx([there[k] for k in at], abs=1e-3)
+    assert at == [1, last - 1]  # one press leads back, however often it was pressed
+
+
+@pytest.mark.parametrize("message", [{"type": "drag"}, {"type": "wheel"}, {}])
+def test_the_digit_explorer_ignores_other_messages(message):
+    explorer = DigitExplorer()
+    before = explorer.picture.data, explorer.status.value, explorer.table.value
+    send(explorer, **message, row=0.9, col=0.1, rows=1, cols=1, start=True)
+    assert explorer.error is None
+    assert (explorer.picture.data, explorer.status.value, explorer.table.value) == (
+        before
+    )
+
+
+def test_sliders_of_the_digit_explorer_draw_at_once():
+    """The place stays, and the table has a line for every level."""
+    explorer, place = DigitExplorer(), (0.71, 0.2)
+    send(explorer, type="click", row=place[0], col=place[1])
+    for slider, value in ((explorer.scale, 3.3), (explorer.levels, 5)):
+        slider.value = value
+        assert explorer.error is None
+        scale, levels = explorer.scale.value, explorer.levels.value
+        drawing, table = explorer.render(scale, place, levels)
+        assert np.array_equal(shown_by(explorer), np.asarray(drawing))
+        assert chosen(explorer) == pytest.approx(slow_nearest(scale, place), abs=1e-3)
+        numbers = map(int, re.findall(r">(\d+)</td>", explorer.table.value))
+        assert list(numbers) == [number for line in table for number in line]
+
+
+def test_the_digit_explorer_says_in_words_what_it_shows():
+    explorer = DigitExplorer(2.5, 2)
+    send(explorer, type="click", row=0.31, col=0.58)
+    row, col = slow_nearest(2.5, INSIDE)
+    assert explorer.status.value == (
+        f"chosen pixel: row {float(row):.3f}, column {float(col):.3f}"
+    )
+    assert explorer.picture.alt == (
+        "square between four latent codes at scale 2.5, chosen pixel at "
+        f"row {float(row):.3f}, column {float(col):.3f}"
+    )
+
+
+def test_an_error_in_the_digit_explorer_is_shown_until_it_draws_again(monkeypatch):
+    explorer = DigitExplorer()
+    before = explorer.picture.data
+
+    def broken(*_):
+        raise RuntimeError("no digits today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "render", broken)
+        explorer.levels.value = 2
+    assert isinstance(explorer.error, RuntimeError)
+    assert "Not drawn: no digits today" in explorer.status.value
+    assert explorer.picture.data == before
+    send(explorer, type="click", row=0.9, col=0.1)
+    assert explorer.error is None
+    assert "Not drawn" not in explorer.status.value
+    assert explorer.picture.data != before
+
+
+def test_the_digit_explorer_shows_a_sheet_for_readers_on_paper(shown):
+    explorer = DigitExplorer()
+    explorer.place = INSIDE
+    explorer.show(((8, 1), (2.5, 2)))
+    assert shown[0] is explorer
+    assert list(slow_depths(2.5, INSIDE, 2).values()).count(2) == 1
+    assert shown[1].alt == (
+        "The square between four codes and the digits of one pixel: "
+        "×8, 1 level: 16 pixels share; ×2.5, 2 levels: 1 pixel alone"
+    )
+    sheet = np.asarray(Image.open(io.BytesIO(shown[1].data)).convert("RGB"))
+    for scale, levels in ((8, 1), (2.5, 2)):
+        drawing, _ = explorer.render(scale, INSIDE, levels)
+        assert len(places(sheet, np.asarray(drawing))) == 1
+
+
+def test_one_pixel_in_the_square_at_scale_one():
+    """It lies on the first code, and whatever is done it is the chosen one."""
+    explorer = DigitExplorer(1, 6)
+    assert explorer.render(1, (0.9, 0.9), 6)[1] == [(k, 0, 0, 1) for k in range(6)]
+    send(explorer, type="click", row=0.99, col=0.99)
+    send(explorer, type="key", rows=1, cols=-1)
+    assert explorer.error is None and chosen(explorer) == (0, 0)
+    assert np.array_equal(shown_by(explorer)[0, 0], colour(1))
+
+
+def test_many_pixels_and_all_levels():
+    """At the largest scale a dot in 64 x 64 boxes has no neighbour in its own."""
+    explorer = DigitExplorer(30, 6)
+    send(explorer, type="click", row=0.31, col=0.58)
+    assert explorer.error is None
+    assert explorer.table.value.count("<tr>") == 7
+    depths = slow_depths(30, INSIDE, 6)
+    assert len(depths) == 900 and list(depths.values()).count(6) == 1
+    pixels = shown_by(explorer)
+    orange = (pixels == colour(1)).all(-1)
+    row, col = (float(t) * 384 for t in slow_nearest(30, INSIDE))
+    assert np.hypot(*(np.argwhere(orange) - [row, col]).T).max() < 5
+
+
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (-0.4, 1.7), (0.5, 1)])
+@pytest.mark.parametrize("scale", [1, 2.5, 8, 30])
+def test_the_digit_explorer_on_the_border_and_beyond(scale, place):
+    """The outermost pixel is chosen; the next key counts from there."""
+    explorer = DigitExplorer(scale)
+    send(explorer, type="click", row=place[0], col=place[1])
+    assert explorer.error is None
+    expected = slow_nearest(scale, [min(max(p, 0), 0.999) for p in place])
+    assert chosen(explorer) == pytest.approx(expected, abs=1e-3)
+
+
+# RateProbe
+
+AWAY = 0, 99  # the ring that marks the place falls outside of the drawing
+every_rate_probe = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"layers": 1},
+        {"layers": 3},
+        {"paeb": False},
+        {"dictionary": False},
+        {"diffusion": "identity"},
+        {"dictionary": False, "diffusion": "identity"},
+    ],
+)
+
+
+def rate_probe(image=None, scale=4, **options) -> RateProbe:
+    image = picture(5, 6) if image is None else image
+    return RateProbe(awake(build("diin", "tiny", **options)), image, scale)
+
+
+def asked(probe, row, col) -> torch.Tensor:
+    """The centres of all input pixels, row by row, and the place: (1, n + 1, 1, 2)."""
+    H, W = probe.image.shape[:2]
+    centres = product(
+        [middle(i, H) for i in range(H)], [middle(j, W) for j in range(W)]
+    )
+    return torch.tensor([*centres, (row, col)])[None, :, None]
+
+
+@torch.no_grad()
+def slow_rates(probe, row, col) -> list[dict]:
+    """By the formulas with all pairs at once, and a dictionary made in one piece."""
+    model, features = probe.model, probe.features
+    z, A = model.sample(features, asked(probe, row, col), probe.cell), None
+    if model.options.dictionary:
+        D = model.tokens
+        A, x = model.listen_to_latents(features, D)
+    found = []
+    for k, layer in enumerate(model.layers):
+        tokens, heard = None, 0
+        if model.options.dictionary:
+            refine = model.refine[k]
+            D = refine(D, refine.gather(A, x, refine.moments(A)))
+            A = layer.listen.attend(z, D)
+            tokens, heard = A[0, -1].numpy(), A @ layer.listen.v(D)
+        q, key, v = (
+            layer.qkv(z).chunk(3, dim=-1) if layer.mixes else (None, None, layer.qkv(z))
+        )
+        own, P = np.zeros(z.shape[1] - 1), v
+        if layer.mixes:
+            weight = 1 + F.cosine_similarity(q[0, :, None], key[0], dim=-1)
+            own = (weight[-1, :-1] / weight[-1, :-1].mean()).numpy()
+            P = weight / weight.sum(dim=1, keepdim=True) @ v
+        shape = probe.image.shape[:2]
+        found.append({"rates": own.reshape(shape), "tokens": tokens})
+        z = x = layer(z, P, heard)
+    return found
+
+
+def same_layers(found, expected, atol=2e-5) -> bool:
+    """Whether two lists of layers hold the same numbers."""
+    assert len(found) == len(expected)
+    pairs = [
+        (a[name], b[name])
+        for a, b in zip(found, expected, strict=True)
+        for name in ("rates", "tokens")
+        if b[name] is not None or a[name] is not None
+    ]
+    return all(
+        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=0, atol=atol)
+        for a, b in pairs
+    )
+
+
+def hooked(model) -> list:
+    """The modules that call somebody when they run."""
+    return [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]
+
+
+@every_rate_probe
+@pytest.mark.parametrize("place", [HERE, (0.13, -0.4), (-1, -1), (1, -1), (1, 1)])
+def test_rates_and_tokens_are_those_of_the_formulas(options, place):
+    probe = rate_probe(**options)
+    assert same_layers(probe.layers(*place), slow_rates(probe, *place))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (9, 4), (3, 11)])
+def test_rates_of_pictures_of_any_shape(size):
+    probe = rate_probe(picture(*size))
+    assert same_layers(probe.layers(0.4, -0.7), slow_rates(probe, 0.4, -0.7))
+    click(probe, 0.9, 0.1)
+    assert probe.error is None
+
+
+@every_rate_probe
+def test_rates_have_a_mean_of_one_and_tokens_share_one(options):
+    layers = rate_probe(**options).layers(*HERE)
+    assert len(layers) == options.get("layers", 2)
+    for layer in layers:
+        rates, tokens = layer["rates"], layer["tokens"]
+        assert rates.shape == (5, 6)
+        if "diffusion" in options:
+            assert (rates == 0).all()
+        else:
+            assert abs(rates.mean() - 1) < 1e-5
+            assert rates.min() > -1e-5 and rates.std() > 1e-3
+        if "dictionary" in options:
+            assert tokens is None
+        else:
+            assert tokens.shape == (16,) and tokens.min() >= 0
+            assert abs(tokens.sum() - 1) < 1e-5 and tokens.std() > 1e-3
+
+
+def test_rates_differ_between_layers_and_places():
+    probe = rate_probe()
+    here, there = probe.layers(*HERE), probe.layers(-0.7, 0.2)
+    for name in ("rates", "tokens"):
+        for one, other in ((here[0], here[1]), *zip(here, there, strict=True)):
+            assert np.abs(one[name] - other[name]).max() > 1e-3
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (0, 6), (2, 5), (3, 1), (3, 6)])
+def test_where_keys_are_queries_a_pixel_hears_itself_most(pixel):
+    """So a map has its rows and columns where the picture has them."""
+    probe = rate_probe(picture(4, 7))
+    qkv = probe.model.layers[0].qkv
+    for parameter in (qkv.weight.data, qkv.bias.data):
+        parameter[32:64] = parameter[:32]
+    rates = probe.layers(middle(pixel[0], 4), middle(pixel[1], 7))[0]["rates"]
+    assert np.unravel_index(rates.argmax(), rates.shape) == pixel
+
+
+def test_the_model_hears_of_all_centres_and_then_of_the_place(monkeypatch):
+    probe, seen = rate_probe(), []
+    decode = probe.model.decode
+
+    def watched(*given):
+        seen.append(given)
+        return decode(*given)
+
+    monkeypatch.setattr(probe.model, "decode", watched)
+    probe.layers(0.3, -0.8)
+    ((features, coord, cell),) = seen  # once for all layers
+    assert torch.allclose(coord, asked(probe, 0.3, -0.8), atol=1e-7)
+    assert torch.equal(cell, make_cell((20, 24))[None])
+    assert features is probe.features
+
+
+@pytest.mark.parametrize("paeb", [True, False])
+def test_rates_follow_the_pixel_size_where_the_model_does(paeb):
+    model = awake(build("diin", "tiny", paeb=paeb))
+    small, large = (RateProbe(model, picture(5, 6), scale) for scale in (2, 8))
+    assert same_layers(small.layers(*HERE), large.layers(*HERE), 1e-4) != paeb
+
+
+@every_rate_probe
+def test_no_hooks_stay_behind(options):
+    probe = rate_probe(**options)
+    assert hooked(probe.model) == []
+    own = probe.model.layers[0].qkv
+    handle = own.register_forward_hook(lambda *_: None)
+    probe.layers(*HERE)
+    click(probe, 0.2, 0.7)
+    assert hooked(probe.model) == [own] and len(own._forward_hooks) == 1
+    handle.remove()
+
+
+@pytest.mark.parametrize(
+    "place", ["", "embed", "layers.0", "layers.0.listen", "layers.1", "head"]
+)
+def test_no_hooks_stay_behind_an_error(place, monkeypatch):
+    """Wherever in decode it happens; the next look is as good as one before."""
+    probe = rate_probe()
+    before = probe.layers(*HERE)
+
+    def broken(*_):
+        raise RuntimeError("no rates today")
+
+    with monkeypatch.context() as patch:
+        name = "forward" if place else "decode"
+        patch.setattr(probe.model.get_submodule(place), name, broken)
+        with pytest.raises(RuntimeError, match="no rates today"):
+            probe.layers(*HERE)
+    assert hooked(probe.model) == []
+    assert same_layers(probe.layers(*HERE), before, 0)
+
+
+def test_an_error_inside_the_rate_probe_is_shown_until_a_click_succeeds(monkeypatch):
+    probe = rate_probe()
+    before = probe.detail.value, probe.map.data
+
+    def broken(*_):
+        raise RuntimeError("no rates <today>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probe.model.head, "forward", broken)
+        click(probe, 0.3, 0.3)
+    assert isinstance(probe.error, RuntimeError)
+    assert "Not drawn: no rates &lt;today&gt;" in probe.status.value
+    assert (probe.detail.value, probe.map.data) == before
+    click(probe, 0.3, 0.3)
+    assert probe.error is None
+    assert probe.status.value == "query (row, col) = (-0.400, -0.400)"
+    assert probe.detail.value != before[0] and probe.map.data != before[1]
+
+
+@every_rate_probe
+def test_a_click_moves_the_rate_probe_and_changes_its_picture(options):
+    probe = rate_probe(**options)
+    before = drawn(probe.detail)
+    assert np.array_equal(before, np.asarray(probe.render(0, 0)))
+    click(probe, 0.05, 0.95)
+    assert probe.error is None
+    assert "(-0.900, 0.900)" in probe.status.value
+    after = drawn(probe.detail)
+    assert after.shape == before.shape and not np.array_equal(after, before)
+    assert np.array_equal(after, np.asarray(probe.render(-0.9, 0.9)))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 1), (-3, 2)])
+def test_the_rate_probe_on_the_very_border(place):
+    probe = rate_probe(picture(4, 7), layers=1)
+    click(probe, *place)
+    assert probe.error is None
+    row, col = (2 * min(max(p, 0), 1) - 1 for p in place)
+    assert np.array_equal(drawn(probe.detail), np.asarray(probe.render(row, col)))
+    assert same_layers(probe.layers(row, col), slow_rates(probe, row, col))
+
+
+def some_layers(number, size, tokens=None) -> list[dict]:
+    """Layers with random rates."""
+    rng = np.random.default_rng(number)
+    rates = rng.random((number, *size)) + 0.5
+    return [{"rates": r / r.mean(), "tokens": tokens} for r in rates]
+
+
+@pytest.mark.parametrize("size", [(5, 6), (9, 4), (2, 7), (7, 2), (30, 250)])
+def test_the_picture_has_a_map_for_every_layer(size, shaded):
+    """One below the other, and a ring in each where the place is."""
+    probe, layers = rate_probe(picture(*size), layers=1), some_layers(3, size)
+    probe.layers = lambda row, col: layers
+    shaded.clear()
+    pixels = np.asarray(probe.render(*AWAY)).astype(int)
+    zoom = 200 // max(size) or 1
+    corners = []
+    for (values, made), layer in zip(shaded, layers, strict=True):
+        assert np.corrcoef(values.ravel(), layer["rates"].ravel())[0, 1] > 0.9999
+        assert made.shape[:2] == (size[0] * zoom - 2, size[1] * zoom - 2)
+        corners += places(pixels, made)
+    assert len(corners) == 3
+    rows, cols = np.transpose(corners)
+    assert np.ptp(cols) == 0 and np.diff(rows).min() > size[0] * zoom
+
+    row, col = 0.3, -0.4
+    ring = np.argwhere((np.asarray(probe.render(row, col)) != pixels).any(-1))
+    way = [(row + 1) / 2 * size[0] * zoom - 1, (col + 1) / 2 * size[1] * zoom - 1]
+    distance = [np.abs(ring - np.add(corner, way)).max(-1) for corner in corners]
+    assert np.min(distance, axis=0).max() < 6  # nothing else has changed
+    for k in range(3):
+        own = ring[distance[k] < 6]
+        assert np.abs(own.mean(axis=0) - np.add(corners[k], way)).max() < 1
+
+
+@pytest.mark.parametrize("strength", [1, -1, 1e-3])
+def test_rates_above_the_mean_are_orange_and_below_it_blue(strength, shaded):
+    """By the same measure; the farthest from the mean in the full colour."""
+    probe = rate_probe(picture(2, 3), layers=1)
+    away = strength * np.array([[0, 0.5, -0.25], [-0.125, 0.375, 0]])
+    flat = {"rates": np.ones((2, 3)), "tokens": None}
+    layers = [{"rates": 1 + away, "tokens": None}, flat]
+    probe.layers = lambda row, col: layers
+    shaded.clear()
+    probe.render(*AWAY)
+    (_, made), (_, plain) = shaded
+    blue, orange = 255 - colour(0).astype(int), 255 - colour(1).astype(int)
+    for i, j in np.ndindex(2, 3):
+        share = away[i, j] / abs(away).max()
+        expected = 255 - abs(share) * (orange if share > 0 else blue)
+        assert np.abs(made[33 + 66 * i, 33 + 66 * j] - expected).max() <= 1
+    assert (plain == 255).all()  # all rates alike
+
+
+def bars(pixels) -> list[np.ndarray]:
+    """For every layer which pixels are bars: (rows, columns), cut to what is blue."""
+    blue = (pixels == colour(0)).all(-1)
+    rows, cols = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
+    groups = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    return [blue[r[0] : r[-1] + 1, cols[0] : cols[-1] + 1] for r in groups if len(r)]
+
+
+def test_bars_are_as_high_as_the_tokens_weigh():
+    """Beside the map of their layer; its tallest bar is as high as the map."""
+    probe = rate_probe()
+    weights = [[0.5, 0.25, 0.125, 0.125], [0.1, 0.2, 0.3, 0.4], [0.25] * 4]
+    layers = [{"rates": np.ones((5, 6)), "tokens": np.array(w)} for w in weights]
+    probe.layers = lambda row, col: layers
+    found = bars(np.asarray(probe.render(*HERE)))
+    assert len(found) == 3
+    for bar, tokens in zip(found, weights, strict=True):
+        high, wide = bar.shape
+        assert abs(high - 5 * 33) <= 2
+        assert bar[-1].mean() > 0.95  # all stand on one floor
+        middles = [int((m + 0.5) * wide / 4) for m in range(4)]
+        share = bar.sum(axis=0)[middles] / high
+        assert np.allclose(share, np.array(tokens) / max(tokens), atol=0.01)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Every text that is drawn."""
+    found, text = [], ImageDraw.ImageDraw.text
+
+    def watched(draw, place, words, *more):
+        found.append(words)
+        return text(draw, place, words, *more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", watched)
+    return found
+
+
+def test_without_a_dictionary_there_are_no_bars(written):
+    probe = rate_probe(dictionary=False)
+    layers = [{**layer, "rates": np.ones((5, 6))} for layer in probe.layers(*HERE)]
+    probe.layers = lambda row, col: layers
+    written.clear()
+    assert bars(np.asarray(probe.render(*HERE))) == []
+    assert not any("token" in text for text in written)
+
+
+@pytest.mark.parametrize("tokens", [1, 300])
+def test_bars_of_one_token_and_of_more_than_there_is_room_for(tokens):
+    probe = rate_probe(tokens=tokens)
+    assert probe.layers(*HERE)[1]["tokens"].shape == (tokens,)
+    flat = {"rates": np.ones((5, 6)), "tokens": np.ones(tokens)}
+    probe.layers = lambda row, col: [flat]
+    (bar,) = bars(np.asarray(probe.render(*HERE)))
+    assert bar.all() and bar.shape[1] > 200
+
+
+@pytest.mark.parametrize(
+    "tokens, worth, tallest",
+    [
+        ([0.25] * 4, "4.0 of 4", "0.25"),
+        ([0, 1, 0, 0], "1.0 of 4", "1.00"),
+        ([0.5, 0, 0.5, 0, 0], "2.0 of 5", "0.50"),
+        ([0.5, 0.25, 0.25], "2.8 of 3", "0.50"),  # two to the power of 1.5 bits
+    ],
+)
+def test_words_say_to_how_many_tokens_it_listens(tokens, worth, tallest, written):
+    probe = rate_probe(layers=1)
+    layers = some_layers(1, (5, 6), np.array(tokens))
+    probe.layers = lambda row, col: layers
+    written.clear()
+    probe.render(*HERE)
+    assert f"listens to tokens: as to {worth}" in written
+    assert f"tallest: {tallest}" in written
+
+
+def test_words_say_how_far_rates_go(written):
+    probe, layers = rate_probe(), some_layers(2, (5, 6))
+    probe.layers = lambda row, col: layers
+    written.clear()
+    probe.render(*HERE)
+    for k, layer in enumerate(layers):
+        title, ends = written[2 * k : 2 * k + 2]
+        assert title.startswith(f"layer {k + 1},")
+        far = abs(layer["rates"] - 1).max()
+        assert ends == f"blue {1 - far:.2f}, white 1, orange {1 + far:.2f}"

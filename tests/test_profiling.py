@@ -72,6 +72,15 @@ def test_encoders_weigh_what_their_papers_say(name, expected):
 D = 256
 WITHOUT_DS = {"slicing": "fixed", "slice_ensemble": False}
 FINE = 258 * D + D**2 + 3 * D
+# DIIN, of a query: position and pixel size, then a layer's queries, keys and values,
+# diffusion, output and MLP; what it hears of 128 tokens, and what they hear of it
+PAEB = 8 * D + D**2 + 2 * D + D**2 + 2 * D**2
+HEAD = D**2 + 3 * D
+LAYER = 3 * D**2 + 2 * D**2 + D**2 + 2 * D**2
+LISTEN = D * 64 + 128 * 64 + 128 * D
+HEARD = 128 * D
+KEYS, VALUES = 128 * D * 64, 128 * D**2  # of the tokens, once a layer
+MEET = 64 * D + D * 64 + 128 * 64 + HEARD  # of a latent code, before layer 1
 FORMULAS = [
     ("liif", {}, lambda L, P, s: 4 * P * (580 * D + 3 * D**2 + 3 * D)),
     (
@@ -133,6 +142,35 @@ FORMULAS = [
         {},
         lambda L, P, s: 4 * L * s * (D + 2 * D**2) + P * FINE + 2 * L * 9 * 64**2,
     ),
+    (
+        "diin",
+        {},
+        lambda L, P, s: (
+            P * (PAEB + 2 * (LAYER + LISTEN) + HEARD + HEAD)
+            + (L * MEET + 3 * KEYS + 2 * VALUES)
+        ),
+    ),
+    (
+        "diin",
+        {"layers": 4},
+        lambda L, P, s: (
+            P * (PAEB + 4 * (LAYER + LISTEN) + 3 * HEARD + HEAD)
+            + (L * MEET + 5 * KEYS + 4 * VALUES)
+        ),
+    ),
+    ("diin", {"dictionary": False}, lambda L, P, s: P * (PAEB + 2 * LAYER + HEAD)),
+    (
+        "diin",
+        {"dictionary": False, "paeb": False},
+        lambda L, P, s: P * (D**2 + 2 * LAYER + HEAD),
+    ),
+    (
+        "diin",
+        {"diffusion": "identity", "layers": 1},
+        lambda L, P, s: (
+            P * (PAEB + LAYER - 4 * D**2 + LISTEN + HEAD) + L * MEET + 2 * KEYS + VALUES
+        ),
+    ),
 ]
 
 
@@ -146,6 +184,10 @@ def test_macs_equal_the_formula(name, options, formula, size, s):
     L = size[0] * size[1]
     expected = L * EDSR + formula(L, L * s**2, s)
     assert macs_paper(paper_size(name, **options), size, s) == expected
+
+
+def test_the_parts_of_diin_add_up_to_what_methods_say():
+    assert (LAYER + LISTEN + HEARD, PAEB, HEAD) == (614_400, 264_704, 66_304)
 
 
 def test_macs_count_whole_output_pixels():
@@ -288,6 +330,31 @@ def test_the_plain_formula_multiplies_as_the_papers_count(name, options):
     assert found == macs_paper(model, size, scale) - 30 * TINY
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"layers": 1},
+        {"layers": 4},
+        {"dictionary": False},
+        {"paeb": False, "reduction": 2},
+        {"diffusion": "identity"},
+        {"diffusion": "identity", "dictionary": False, "layers": 3},
+        {"width": 96},  # four latent codes: nothing to fit
+    ],
+)
+def test_diin_multiplies_as_its_formula_when_all_queries_are_at_hand(options):
+    """But for the pixel size, told once, and one sum that the papers do not count."""
+    model = build("diin", "tiny", **options).requires_grad_(False)
+    lr, coord, cell = torch.rand(1, 3, 6, 5), make_coord((18, 15)), make_cell((18, 15))
+    found = multiplications(lambda: model(lr, coord[None], cell[None]))
+    P, d = 18 * 15, model.options.width
+    if model.options.paeb:
+        found += (P - 1) * (2 * d + d**2)
+    found -= P * d * sum(layer.mixes for layer in model.layers)  # q times the sum of k
+    assert found == macs_paper(model, (6, 5), 3)
+
+
 def test_every_plain_formula_is_counted():
     plain = {name for name in MODELS if hasattr(build(name, "tiny"), "predict_plain")}
     assert plain == {"liif", "diinn", "metasr"}
@@ -311,6 +378,12 @@ def test_profile_counts_what_runs(name, by_hand):
     row = profile(name, "tiny", (8, 6), 3)
     assert row["macs_run"] == 48 * TINY + by_hand(48, 48 * 9)
     assert row["macs_run"] < row["macs_paper"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_can_be_profiled(name):
+    row = profile(name, "tiny", (3, 4), 2)
+    assert row["macs_run"] > 12 * TINY and row["peak_mb"] > 0
 
 
 def test_profile_promises_a_row():

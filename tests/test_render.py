@@ -16,7 +16,16 @@ from asr_course.encoders import EDSR, ENCODERS, RDN
 from asr_course.errors import UserError
 from asr_course.images import to_tensor
 from asr_course.models.liif import LIIF, LIIFOptions
-from asr_course.render import check_size, check_window, render, render_tiles
+from asr_course.render import (
+    check_size,
+    check_window,
+    encode,
+    finish,
+    gather,
+    gathering,
+    render,
+    render_tiles,
+)
 
 MODULE = import_module("asr_course.render")
 
@@ -123,6 +132,116 @@ def test_pieces_cover_every_pixel_once(monkeypatch, tile, window):
     for row, col, piece in render_tiles(model, lr, (17, 21), window):
         count[row : row + piece.shape[1], col : col + piece.shape[2]] += 1
     assert count.eq(1).all()
+
+
+# Pieces and sums over all of them, for models whose queries hear from each other
+
+
+def test_finish_returns_what_a_generator_returns():
+    done = []
+
+    def steps():
+        for k in range(3):
+            done.append(k)
+            yield
+        return "all"
+
+    assert finish(steps()) == "all"
+    assert done == [0, 1, 2]
+    begun = steps()
+    next(begun)
+    assert finish(begun) == "all"
+
+
+def near_sighted(name: str, rows: int = 10, cols: int = 9):
+    """A model in float64 with a small radius, and an input for it."""
+    model = awake(build(name, "tiny"))
+    model.encoder = EDSR(1, model.encoder.channels)
+    return model.double(), torch.rand(1, 3, rows, cols, dtype=torch.float64)
+
+
+def all_numbers(sums: list) -> list[torch.Tensor]:
+    """Every tensor of every sum, in order."""
+    return [x for totals in sums for part in totals for x in vars(part).values()]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["hiif", "diin"])
+def test_gathering_gives_way_after_each_part(monkeypatch, name):
+    """Four rows of queries at a time, and latent codes all at once."""
+    model, lr = near_sighted(name)
+    size, asked = (16, 14), []
+    pieces = [(encode(model, lr), (0, 0, *size))]
+    expected = all_numbers(gather(model, lambda: asked.append(1) or pieces, size))
+    assert len(asked) == len(model.sums)  # once for each pass
+    monkeypatch.setattr(MODULE, "QUERIES", 4 * 14)
+    steps = gathering(model, lambda: pieces, size)
+    for over in model.sums:
+        for _ in range(4 if over == "queries" else 1):
+            next(steps)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    for a, b in zip(all_numbers(end.value.value), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_gathering_can_be_dropped_half_way(monkeypatch):
+    """What was begun leaves nothing behind, and what was not dropped goes on."""
+    monkeypatch.setattr(MODULE, "QUERIES", 4 * 14)
+    model, lr = near_sighted("hiif")
+    size, asked = (16, 14), []
+    model.gather = lambda *args, gather=model.gather: asked.append(1) or gather(*args)
+    pieces = [(encode(model, lr), (0, 0, *size))]
+    dropped, kept = (gathering(model, lambda: pieces, size) for _ in range(2))
+    for _ in range(5):  # into the second pass
+        next(dropped)
+        next(kept)
+    dropped.close()
+    assert len(asked) == 2 * 5
+    found, expected = finish(kept), gather(model, lambda: pieces, size)
+    assert len(asked) == 5 + 8 + 8
+    for a, b in zip(all_numbers(found), all_numbers(expected), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gathering_for_a_model_without_sums_asks_for_nothing():
+    assert gather(tiny(), lambda: 1 / 0, (4, 4)) == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "part", [(0, 0, 4, 3), (19, 15, 5, 6), (0, 5, 24, 1), (13, 9, 1, 1), (0, 0, 24, 21)]
+)
+@pytest.mark.parametrize("name", ["liif", "hiif", "diin"])
+def test_inner_features_are_those_of_the_whole_picture(name, part):
+    """In the middle and at borders, where the margin is cut off."""
+    model, lr = near_sighted(name, 24, 21)
+    top, left, rows, cols = part
+    box = slice(top, top + rows), slice(left, left + cols)
+    all, found = model.encode(lr), encode(model, lr, part).inner()
+    assert gap(found.lr, all.lr[:, :, *box]) == 0
+    assert gap(found.latent, all.latent[:, :, *box]) < 1e-12
+    assert gap(found.content, all.content[:, *box]) < 1e-12
+    assert found.content.std() > 0.01
+
+
+@pytest.mark.parametrize("name", ["hiif", "diin"])
+def test_one_tile_is_encoded_once_and_several_give_the_same(monkeypatch, name):
+    """Passes over one tile share its features; of several only the last is kept."""
+    model, lr = near_sighted(name)
+    passes, calls = len(model.sums) + 1, []
+    model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    once = render(model, lr, (33, 40))
+    assert len(calls) == 1 and passes >= 3
+    monkeypatch.setattr(MODULE, "QUERIES", 100)
+    assert gap(render(model, lr, (33, 40)), once) < 1e-9
+    assert len(calls) == 2
+    for tile, tiles in ((5, 4), (4, 9)):
+        calls.clear()
+        assert gap(render(model, lr, (33, 40), tile=tile), once) < 1e-9
+        assert len(calls) == passes * tiles
+    assert once.std() > 0.01
 
 
 # Receptive radius

@@ -315,6 +315,13 @@ def test_halve_halves_at_each_fifth():
     assert [uneven(step) for step in range(7)] == [1, 1, 0.5, 0.25, 0.25, 0.125, 0.0625]
 
 
+def test_restarts_fall_to_zero_thirty_times():
+    schedule = Schedule(steps=1500, rate=4e-5, shape="restarts")
+    period = [4e-5 * math.cos(math.pi / 2 * step / 50) ** 2 for step in range(50)]
+    found = [schedule(step) for step in range(1500)]
+    assert found == pytest.approx(30 * period, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -7,12 +7,13 @@ import io
 import numpy as np
 import pytest
 import torch
+from helpers import awake, picture, tiny
 from PIL import Image
 
-from asr_course import build
+from asr_course import build, widgets
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_crops, to_pixels, to_tensor
-from asr_course.render import render
+from asr_course.render import decode_rows, encode, gather, render
 from asr_course.widgets import VIEW, ScaleExplorer, crop_resized
 
 
@@ -90,11 +91,169 @@ def test_tabs_switch_between_models(liif):
     assert explorer.picture.data != before
 
 
-def test_it_says_when_queries_hear_of_each_other(explorer):
-    assert "hear of each other" not in explorer.status.value
+def test_it_says_whom_queries_hear(explorer):
+    assert "hears" not in explorer.status.value
     attentive = ScaleExplorer({"HIIF": build("hiif", "tiny")}, sample_crops()["rocket"])
     assert attentive.error is None
-    assert "hear of each other, but not of those outside" in attentive.status.value
+    assert "each hears 1,024 of the window" in attentive.status.value
+
+
+# Queries that hear from each other: of the window, or of the whole output
+
+SMALL = 24  # output rows and columns that are shown here
+
+
+def listener():
+    """A HIIF for which it matters what queries hear."""
+    model = awake(build("hiif", "tiny"))
+    for block in model.attention:
+        block.mix1.weight.data *= 6
+        block.mix2.weight.data *= 6
+    return model
+
+
+def hearing(**models) -> ScaleExplorer:
+    """An explorer of such a model, and others, that shows a small window."""
+    models = {"HIIF": listener(), **models}
+    explorer = ScaleExplorer(models, picture(48, 40), centre=(0.2, 1))
+    explorer.window = lambda scale, view=SMALL: ScaleExplorer.window(
+        explorer, scale, min(view, SMALL)
+    )
+    return explorer
+
+
+@pytest.fixture
+def gathered(monkeypatch):
+    """The size of every output that was gone over for its sums."""
+    found, gathering = [], widgets.gathering
+
+    def watched(model, pieces, size, every=1):
+        if every == 1:
+            found.append(size)
+        return gathering(model, pieces, size, every)
+
+    monkeypatch.setattr(widgets, "gathering", watched)
+    return found
+
+
+@torch.inference_mode()
+def crop_of_all(explorer, view) -> np.ndarray:
+    """What the package renders there, as a part of the whole output."""
+    full = to_pixels(render(explorer.models["HIIF"], to_tensor(explorer.lr), view.size))
+    top, left, rows, cols = view.window
+    return full[top : top + rows, left : left + cols]
+
+
+def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
+    """The largest difference, in grey levels."""
+    return np.abs(a.astype(int) - b).max()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scale", [3.7, 6])
+def test_the_whole_output_is_heard_where_it_is_asked_for(scale):
+    explorer = hearing()
+    alone, all = (explorer.render(scale, whole=whole) for whole in (False, True))
+    assert alone.window == all.window and min(all.size) > SMALL
+    crop = crop_of_all(explorer, all)
+    assert levels_apart(all.panels["HIIF"], crop) <= 1
+    model = explorer.models["HIIF"]
+    encoded = encode(model, to_tensor(explorer.lr))
+    heard = gather(model, lambda: [(encoded, alone.window)], alone.size, widgets.EVERY)
+    pieces = decode_rows(model, encoded, alone.size, alone.window, heard)
+    window = np.concatenate([to_pixels(piece) for _, piece in pieces])
+    assert levels_apart(alone.panels["HIIF"], window) <= 1
+    assert levels_apart(alone.panels["HIIF"], all.panels["HIIF"]) > 8
+    assert ((crop > 0) & (crop < 255)).mean() > 0.5
+
+
+def test_the_box_is_obeyed_and_the_text_says_which_it_is():
+    explorer = hearing()
+    explorer.slider.value = 4
+    for whole, words in (
+        (True, "; each hears all 1,920 of the output"),  # 48 x 40
+        (False, "; each hears 9 of the window"),  # every eighth of 24 rows and columns
+    ):
+        explorer.whole.value = whole
+        assert explorer.error is None
+        assert explorer.status.value.endswith(words)
+        shown, wanted = explorer.view, explorer.render(whole=whole)
+        other = explorer.render(whole=not whole)
+        assert np.array_equal(shown.panels["HIIF"], wanted.panels["HIIF"])
+        assert not np.array_equal(shown.panels["HIIF"], other.panels["HIIF"])
+
+
+def test_sums_are_kept_for_the_latest_size(gathered):
+    """A drag needs no new ones, and shows another part of the same picture."""
+    explorer = hearing()
+    whole = explorer.render(4, whole=True)
+    explorer.centre = (0.9, 0.1)
+    moved = explorer.render(4, whole=True)
+    assert moved.window != whole.window
+    assert gathered == [(48, 40)]
+    explorer.render(5)  # the window alone
+    assert gathered == [(48, 40)]
+    explorer.render(5, whole=True)
+    explorer.render(4, whole=True)
+    assert gathered == [(48, 40), (60, 50), (48, 40)]
+    assert levels_apart(moved.panels["HIIF"], crop_of_all(explorer, moved)) <= 1
+
+
+def test_sums_are_those_of_one_model(gathered):
+    explorer = hearing(other=listener())
+    found = [explorer.render(4, name, whole=True) for name in ("HIIF", "other")]
+    assert len(gathered) == 2
+    assert not np.array_equal(found[0].panels["HIIF"], found[1].panels["other"])
+
+
+def test_a_new_picture_forgets_the_sums(gathered):
+    explorer = hearing()
+    explorer.render(4, whole=True)
+    explorer.set_image(picture(48, 40, seed=1))
+    view = explorer.render(4, whole=True)
+    assert gathered == [(48, 40)] * 2
+    assert levels_apart(view.panels["HIIF"], crop_of_all(explorer, view)) <= 1
+
+
+def test_half_gathered_sums_are_not_kept(monkeypatch, gathered):
+    """What a newer request interrupts is begun anew."""
+    monkeypatch.setattr("asr_course.render.QUERIES", 400)
+    explorer = hearing()
+    steps = explorer.work(4, "HIIF", whole=True)
+    for _ in range(8):  # into the second pass
+        next(steps)
+    steps.close()
+    view, again = (explorer.render(4, whole=True) for _ in range(2))
+    assert len(gathered) == 2
+    assert np.array_equal(view.panels["HIIF"], again.panels["HIIF"])
+
+
+def test_of_many_moves_over_the_whole_output_only_the_latest_is_drawn(gathered):
+    explorer = hearing()
+
+    async def move():
+        explorer.whole.value = True
+        for scale in (2, 3, 5):
+            explorer.slider.value = scale
+        await explorer._task
+
+    asyncio.run(move())
+    assert explorer.error is None
+    assert gathered == [(60, 50)] and explorer.view.size == (60, 50)
+    assert "each hears all 3,000 of the output" in explorer.status.value
+
+
+def test_models_whose_queries_are_alone_do_not_mind(gathered, explorer):
+    """No box for them alone, and beside others the same pixels with it and without."""
+    assert explorer.whole not in explorer.children
+    both = hearing(LIIF=tiny())
+    assert both.whole in both.children
+    both.tabs.value = "LIIF"
+    before = both.view.panels["LIIF"]
+    both.whole.value = True
+    assert both.error is None
+    assert np.array_equal(both.view.panels["LIIF"], before)
+    assert "hear" not in both.status.value
 
 
 def test_a_photo_of_one_s_own(explorer):

@@ -7,11 +7,17 @@ that the notebook always runs to its end.
 
 from collections.abc import Callable
 
-from asr_course.checks import diif, diinn, liif
+from asr_course.checks import diif, diin, diinn, hiif, liif
 from asr_course.checks.tools import NotYet
 from asr_course.errors import choose
 
-EXERCISES = {**liif.EXERCISES, **diinn.EXERCISES, **diif.EXERCISES}
+EXERCISES = {
+    **liif.EXERCISES,
+    **diinn.EXERCISES,
+    **diif.EXERCISES,
+    **hiif.EXERCISES,
+    **diin.EXERCISES,
+}
 
 
 def check(name: str, answer: Callable) -> Callable:

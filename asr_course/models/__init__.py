@@ -8,8 +8,9 @@ from torch import nn
 
 from asr_course.encoders import ENCODERS
 from asr_course.errors import UserError, choose
-from asr_course.models import diif, diinn, hiif, liif, lte, metasr
+from asr_course.models import diif, diin, diinn, hiif, liif, lte, metasr
 from asr_course.models.diif import DIIF, DLTE
+from asr_course.models.diin import DIIN
 from asr_course.models.diinn import DIINN
 from asr_course.models.hiif import HIIF
 from asr_course.models.liif import LIIF
@@ -24,6 +25,7 @@ MODELS = {
     "diif": DIIF,
     "dlte": DLTE,
     "hiif": HIIF,
+    "diin": DIIN,
 }
 SIZES = {
     "liif": liif.SIZES,
@@ -33,12 +35,14 @@ SIZES = {
     "diif": diif.SIZES,
     "dlte": diif.DLTE_SIZES,
     "hiif": hiif.SIZES,
+    "diin": diin.SIZES,
 }
 ABLATIONS = {
     "liif": liif.ABLATIONS,
     "diinn": diinn.ABLATIONS,
     "diif": diif.ABLATIONS,
     "hiif": hiif.ABLATIONS,
+    "diin": diin.ABLATIONS,
 }
 DEFAULT_ENCODER = {
     "paper": "edsr-baseline",

@@ -1,4 +1,4 @@
-"""HIIF: a position in base two, digit by digit, and queries that hear of each other.
+"""HIIF: a position in base two, digit by digit, and queries that hear from each other.
 
 Jiang, Kwan, Peng, Gao, Zhang, Zhu, Sole and Bull, "HIIF: Hierarchical Encoding based
 Implicit Image Function for Continuous Super-resolution", CVPR 2025. No code of the
@@ -11,14 +11,15 @@ authors' was public; "code" below is a public re-implementation (data in tests/g
 
 Attention without softmax needs of all queries together only a small matrix, the sum of
 k^T v. It can be gathered piece by piece, so an output can be drawn in pieces of any
-size without changing it: see `gather`.
+size without changing it: see `NonLocalModel`.
 
 Letters: B batch, C channels, H W low-resolution grid, h w queries, N heads, d features
 of a head, L levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -30,8 +31,10 @@ from asr_course.encoders import conv
 from asr_course.errors import UserError
 from asr_course.models.layers import (
     Features,
-    ImplicitModel,
+    NonLocalModel,
+    Sums,
     look_up,
+    precise,
     start_at_zero,
 )
 
@@ -65,12 +68,14 @@ SIZES = {
     "tiny": HIIFOptions(width=32, inner=48, heads=4),
 }
 
-# The paper's ablations (its tables are missing from the text that we have).
+# The paper's ablations (its tables are missing from the text that we have), and its
+# attention as printed.
 ABLATIONS = {
     "full": {},
     "v1-H": {"hierarchical": False},
     "v2-MS": {"multi_scale": False},
     "v3-MH": {"attention": False},
+    "as printed": {"variant": "paper"},
 }
 
 
@@ -100,16 +105,31 @@ def square(position: Tensor, n: int):
 
 
 class Level(nn.Module):
-    """F_l: normalise, widen, GELU; a shortcut only where nothing changes its size."""
+    """F_l: normalise, a hidden layer, GELU, an answer."""
 
     def __init__(self, inputs: int, inner: int, outputs: int):
         super().__init__()
         self.norm = nn.LayerNorm(inputs)
-        self.widen, self.answer = nn.Linear(inputs, inner), nn.Linear(inner, outputs)
+        self.hidden, self.answer = nn.Linear(inputs, inner), nn.Linear(inner, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., inputs) -> (..., outputs)
-        answer = self.answer(F.gelu(self.widen(self.norm(x))))
-        return answer + x if answer.shape == x.shape else answer
+        return self.answer(F.gelu(self.hidden(self.norm(x))))
+
+
+@dataclass(frozen=True)
+class Products(Sums):
+    """What attention needs of all queries together."""
+
+    matrix: Tensor  # (B, N, d, d) sum of k^T v, or of k^T q
+    number: Tensor  # of queries
+
+
+def pairs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What each query hears from each other, pair by pair: (..., n, d) three times.
+
+    The same numbers as q (k^T v) / n, quadratic in n.
+    """
+    return (q @ k.transpose(-1, -2) / q.shape[-2]) @ v
 
 
 class LinearAttention(nn.Module):
@@ -124,39 +144,35 @@ class LinearAttention(nn.Module):
         if variant == "code":
             self.mix1, self.mix2 = nn.Linear(width, width), nn.Linear(width, width)
 
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v: (B, h, w, C) -> (B, N, h w, d) each, two of them normalised."""
-        parts = self.qkv(x).flatten(1, 2).unflatten(-1, (self.heads, 3, -1))
-        q, k, v = parts.permute(3, 0, 2, 1, 4)  # (3, B, N, h w, d)
+    def project(self, x: Tensor, part: int) -> Tensor:
+        """q, k or v (part 0, 1, 2) of queries (B, h, w, C): (B, N, h w, d)."""
+        shape = (self.heads, 3, -1)  # the rows of every head: first q, then k, then v
+        weight = self.qkv.weight.unflatten(0, shape)[:, part].flatten(0, 1)
+        bias = self.qkv.bias.unflatten(0, shape)[:, part].flatten()
+        y = F.linear(x, weight, bias).flatten(1, 2)
+        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def gather(self, x: Tensor) -> Products:
+        """What queries add to the sum, float64."""
+        k = self.norm_k(self.project(x, 1))
+        other = self.norm_other(self.project(x, 2 if self.variant == "code" else 0))
+        matrix = precise(k).transpose(-1, -2) @ precise(other)
+        return Products(matrix, torch.tensor(k.shape[2], device=k.device))
+
+    def forward(self, x: Tensor, total: Products) -> Tensor:
+        """Every query hears from all: (B, h, w, C)."""
         if self.variant == "code":
-            return q, self.norm_k(k), self.norm_other(v)
-        return self.norm_other(q), self.norm_k(k), v
-
-    def gather(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What queries x (B, h, w, C) add to the sum (B, N, d, d), and their number."""
-        return self.add_up(*self.split(x))
-
-    def add_up(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum over some queries, k^T v or k^T q, and how many they are."""
-        other = v if self.variant == "code" else q
-        total = k.transpose(-1, -2).double() @ other.double()
-        return total, torch.tensor(k.shape[2], device=k.device)
-
-    def forward(self, x: Tensor, total: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Every query hears of all: (B, h, w, C). total: None sums these queries."""
-        q, k, v = self.split(x)
-        matrix, count = total or self.add_up(q, k, v)
-        if self.variant == "code":
-            heard = q @ (matrix / count).to(q)  # (B, N, h w, d)
+            mean = total.matrix / total.number
+            heard = self.project(x, 0) @ mean.to(x)  # (B, N, h w, d)
         else:
-            heard = v @ (matrix / count.sqrt()).to(v)
+            heard = self.project(x, 2) @ (total.matrix / total.number.sqrt()).to(x)
         y = heard.transpose(1, 2).reshape(x.shape) + x
         if self.variant == "paper":
             return y
         return self.mix2(F.gelu(self.mix1(y))) + x
 
 
-class HIIF(ImplicitModel):
+class HIIF(NonLocalModel):
     """Hierarchical encoding based implicit image function."""
 
     def __init__(self, encoder: nn.Module, options: HIIFOptions):
@@ -180,8 +196,8 @@ class HIIF(ImplicitModel):
         start_at_zero(self.levels[-1].answer)
 
     @property
-    def sums(self) -> int:
-        return len(self.attention)
+    def sums(self) -> tuple[str, ...]:
+        return ("queries",) * len(self.attention)
 
     @property
     def radius(self) -> int:
@@ -225,28 +241,21 @@ class HIIF(ImplicitModel):
             at_zero, *told = found
         return self.levels[0](torch.cat([seen, at_zero], dim=-1)), told
 
-    def gather(
-        self, features: Features, coord: Tensor, cell: Tensor, sums: Sequence = ()
-    ) -> tuple[Tensor, Tensor]:
-        """What these queries add to attention number len(sums), given those before."""
-        x, _ = self.start(features, coord, cell)
-        for block, total in zip(self.attention, sums, strict=False):
-            x = block(x, total)
-        return self.attention[len(sums)].gather(x)
-
-    def predict(
+    def answer(
         self,
         features: Features,
         coord: Tensor,
         cell: Tensor,
-        sums: Sequence | None = None,
         given: Tensor | None = None,
-    ) -> Tensor:
-        """(B, h, w, 3). sums: what `gather` found over all queries; None takes these
-        queries for all. given: digits (B, h, w, 2, L) in place of our own."""
+    ) -> Generator:
+        """The colours (B, h, w, 3), asking for two sums over all queries.
+
+        given: digits (B, h, w, 2, L) in place of our own.
+        """
         x, told = self.start(features, coord, cell, given)
-        for k, block in enumerate(self.attention):
-            x = block(x, sums[k] if sums else None)
+        for block in self.attention:
+            (total,) = yield [partial(block.gather, x)]
+            x = block(x, total)
         for level, part in zip(self.levels[1:], told, strict=True):
             x = level(torch.cat([x, part], dim=-1))
         return x

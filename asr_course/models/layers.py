@@ -6,7 +6,9 @@ scattered queries keep both as (B, h, w). All lines below broadcast over either.
 """
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -59,11 +61,9 @@ class ImplicitModel(nn.Module):
     adds the bilinearly enlarged input to the output, so that the network only has to
     learn what bilinear interpolation gets wrong.
 
-    Where queries hear of each other, `predict` needs `sums` over all of them, one after
-    the other, and `gather` gives what some queries add to the next.
     """
 
-    sums = 0  # queries are answered one by one
+    sums: Sequence[str] = ()  # queries are answered one by one; see `NonLocalModel`
 
     def __init__(self, encoder: nn.Module, options):
         super().__init__()
@@ -115,6 +115,65 @@ class ImplicitModel(nn.Module):
 
     def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         return self.decode(self.encode(lr), coord, cell)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What some queries add to sums over all of them; two of these add up."""
+
+    def __add__(self, other):
+        mine, theirs = vars(self).values(), vars(other).values()
+        return type(self)(*map(operator.add, mine, theirs))
+
+
+def precise(x: Tensor) -> Tensor:
+    """x in float64, in which sums of millions lose nothing (Apple's GPU has none)."""
+    return x if x.device.type == "mps" else x.double()
+
+
+class NonLocalModel(ImplicitModel):
+    """A model whose queries hear from each other, through sums over all of them.
+
+    It writes `answer`, which computes as if it had all queries at hand, but asks for
+    what needs a sum: it yields functions that tell what the present queries add, each
+    a `Sums`, and is sent the totals. So one text serves the present queries alone, and
+    any number of them piece by piece, pass after pass (`asr_course.render.gather`).
+    `sums` says for each pass what it goes over: "latents" or "queries".
+    """
+
+    def answer(self, features: Features, coord: Tensor, cell: Tensor) -> Generator:
+        """Yields functions, is sent totals, returns (B, h, w, 3), normalised."""
+        raise NotImplementedError(f"{type(self).__name__} defines no answer()")
+
+    def gather(
+        self, features: Features, coord: Tensor, cell: Tensor, sums: Sequence = ()
+    ) -> tuple:
+        """What these queries add to pass number len(sums), given those before."""
+        steps = self.answer(features, coord, cell)
+        wanted = next(steps)
+        for totals in sums:
+            wanted = steps.send(totals)
+        return tuple(ask() for ask in wanted)
+
+    def predict(
+        self,
+        features: Features,
+        coord: Tensor,
+        cell: Tensor,
+        sums: Sequence | None = None,
+        **given,
+    ) -> Tensor:
+        """(B, h, w, 3), normalised. sums: what `gather` found, all passes; None takes
+        these queries for all. given: passed on to `answer`."""
+        steps = self.answer(features, coord, cell, **given)
+        known = iter(sums or ())
+        try:
+            wanted = next(steps)
+            while True:
+                totals = next(known) if sums else tuple(ask() for ask in wanted)
+                wanted = steps.send(totals)
+        except StopIteration as end:
+            return end.value
 
 
 def check_queries(features: Features, coord: Tensor, cell: Tensor) -> None:

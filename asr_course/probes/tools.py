@@ -1,5 +1,6 @@
 """The curve of a training run, and what all probes share."""
 
+import copy
 import time
 
 import ipywidgets as ipw
@@ -56,7 +57,8 @@ class PixelProbe(ipw.VBox):
     """
 
     def __init__(self, model, image: np.ndarray, scale: float = 8.0):
-        self.model, self.image, self.scale = model.eval(), image, scale
+        self.model = copy.deepcopy(model).cpu().eval()  # where its features are
+        self.image, self.scale = image, scale
         self.error: Exception | None = None
         with torch.inference_mode():
             self.features = model.encode(to_tensor(image))
