@@ -12,13 +12,15 @@ import numpy as np
 from IPython.display import Image as NotebookImage
 from IPython.display import Markdown, display
 from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
 from asr_course.images import to_pixels
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# For `shade`: two of them, and white between.
+COLD_TO_WARM = tuple(map(ImageColor.getrgb, (COLOURS[0], "white", COLOURS[1])))
 
 
 def to_uint8(picture) -> np.ndarray:

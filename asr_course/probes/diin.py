@@ -9,9 +9,6 @@ from asr_course.coords import make_coord
 from asr_course.models.diin import rates
 from asr_course.probes.tools import PixelProbe
 
-COLD_TO_WARM = ((0, 114, 178), (255, 255, 255), (213, 94, 0))
-CURVE = (0, 114, 178)
-
 
 class RateProbe(PixelProbe):
     """Whom a clicked pixel hears in DIIN, layer by layer: queries, and tokens.
@@ -73,7 +70,7 @@ class RateProbe(PixelProbe):
             if not values.any():
                 text = "nothing flows"
             draw.text((0, top - 19), text, "black", font)
-            shown = plots.shade((values - 1) / spread, COLD_TO_WARM, zoom)
+            shown = plots.shade((values - 1) / spread, plots.COLD_TO_WARM, zoom)
             canvas.paste(shown, (0, top))
             y, x = (row + 1) / 2 * high + top, (col + 1) / 2 * wide
             draw.ellipse([x - 4, y - 4, x + 4, y + 4], outline="black", width=2)
@@ -94,4 +91,4 @@ class RateProbe(PixelProbe):
         for m, value in enumerate(share / share.max()):
             x = left + m * step
             box = [x, top + high * (1 - value), x + max(1, step - 2), top + high]
-            draw.rectangle(box, fill=CURVE)
+            draw.rectangle(box, fill=plots.COLOURS[0])

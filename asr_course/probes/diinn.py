@@ -9,7 +9,6 @@ from asr_course.coords import make_grid, nearest, to_position
 from asr_course.probes.tools import PixelProbe
 
 DARK_TO_LIGHT = ((0, 0, 0), (128, 128, 128), (255, 255, 255))  # at -1, 0 and 1
-COLD_TO_WARM = ((0, 114, 178), (255, 255, 255), (213, 94, 0))
 
 
 class BranchProbe(PixelProbe):
@@ -68,8 +67,8 @@ class BranchProbe(PixelProbe):
                 draw.text((left + u * group, y - 17), f"unit {unit}", "black", font)
                 maps = (
                     (layer["modulation"][u] / top * 2 - 1, DARK_TO_LIGHT),
-                    (layer["sine"][u], COLD_TO_WARM),
-                    (layer["product"][u] / far, COLD_TO_WARM),
+                    (layer["sine"][u], plots.COLD_TO_WARM),
+                    (layer["product"][u] / far, plots.COLD_TO_WARM),
                 )
                 for c, (values, colours) in enumerate(maps):
                     at = left + u * group + c * (tile + gap), y

@@ -4,7 +4,7 @@ import ipywidgets as ipw
 import numpy as np
 import torch
 from IPython.display import display
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from asr_course import plots
 from asr_course.coords import pixel_centres, round_half_up, to_position
@@ -134,8 +134,7 @@ class DigitExplorer(ipw.VBox):
             colour = plots.COLOURS[1] if depth == levels else plots.COLOURS[0]
             share = 0.25 + 0.75 * depth / levels
             fill = tuple(
-                round(255 - share * (255 - int(colour[k : k + 2], 16)))
-                for k in (1, 3, 5)
+                round(255 - share * (255 - c)) for c in ImageColor.getrgb(colour)
             )
             box = [x - radius, y - radius, x + radius, y + radius]
             draw.ellipse(box, fill=fill)
