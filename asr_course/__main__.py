@@ -1,4 +1,4 @@
-"""python -m asr_course upscale | evaluate | train | profile | growth | ablate."""
+"""python -m asr_course upscale | evaluate | train | exam | profile | ablate | …"""
 
 import argparse
 import ast
@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--max-pixels", type=int, default=2**28, help="refuse larger outputs"
     )
+    up.add_argument("--steps", type=int, default=25, help="of a sampler (idm)")
+    up.add_argument("--seed", type=int, default=0, help="which of its answers (idm)")
     up.add_argument("--device", default="auto")
 
     ev = commands.add_parser("evaluate", help="score a model, or bicubic, on a folder")
@@ -79,11 +81,15 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--preset", default="laptop", help="smoke, laptop or gpu")
     tr.add_argument("--out", type=Path, required=True, help="folder for what it writes")
     tr.add_argument("--data", type=Path, help="folder of pictures; else generated ones")
+    tr.add_argument(
+        "--digits", action="store_true", help="drawn digits, as idm does without --data"
+    )
     tr.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE")
     tr.add_argument("--encoder", help="an encoder other than the preset's")
     tr.add_argument("--steps", type=int)
     tr.add_argument("--rate", type=float, help="learning rate, instead of the preset's")
-    tr.add_argument("--schedule", help="cosine, halve or restarts")
+    tr.add_argument("--schedule", help="cosine, halve, restarts or stages")
+    tr.add_argument("--loss", help="l1 or l2")
     tr.add_argument("--seed", type=int, default=0)
     tr.add_argument("--terms", help="who may use the weights, for their card")
     tr.add_argument("--resume", action="store_true", help="continue what --out holds")
@@ -112,6 +118,19 @@ def parser() -> argparse.ArgumentParser:
     )
     gr.add_argument("--json", type=Path, help="write the record to this file")
     gr.add_argument("--device", default="auto")
+
+    ex = commands.add_parser("exam", help="score models on digits that are left open")
+    ex.set_defaults(run=run_exam)
+    ex.add_argument("--model", nargs="+", default=["idm", "liif-digits"])
+    ex.add_argument("--count", type=int, default=200, help="held-out digits")
+    ex.add_argument("--seeds", type=int, default=20, help="answers to each of them")
+    ex.add_argument("--steps", type=int, nargs="+", default=[25], help="of the sampler")
+    ex.add_argument("--json", type=Path, help="write the record to this file")
+    ex.add_argument("--device", default="auto")
+
+    re = commands.add_parser("readers", help="train the readers that mark the exam")
+    re.set_defaults(run=run_readers)
+    re.add_argument("--out", type=Path, required=True, help="a .safetensors file")
 
     ab = commands.add_parser("ablate", help="train and score a method's variants")
     ab.set_defaults(run=run_ablate)
@@ -165,7 +184,7 @@ def run_upscale(args) -> None:
 
     from asr_course.images import check_writable, open_image, save_image
     from asr_course.render import check_size, upscale
-    from asr_course.training import pick_device
+    from asr_course.training import check_seed, pick_device
     from asr_course.weights import load_model
 
     image = open_image(args.input)
@@ -180,6 +199,8 @@ def run_upscale(args) -> None:
             size=size,
             max_pixels=args.max_pixels,
             on_progress=lambda done: bar.update(round(100 * done) - bar.n),
+            steps=args.steps,
+            seed=check_seed(args.seed),
         )
     save_image(result, args.output)
     print(
@@ -246,33 +267,30 @@ def schedule_of(plan, args):
     """The plan's schedule with the steps and the rate that were asked for."""
     asked = {name: getattr(args, name) for name in ("steps", "rate")}
     asked["shape"] = getattr(args, "schedule", None)
+    asked["loss"] = getattr(args, "loss", None)
     asked = {name: value for name, value in asked.items() if value is not None}
     return replace(plan.schedule, **asked)
 
 
 def run_train(args) -> int:
-    from asr_course.coords import round_half_up
-    from asr_course.data import Folder, Procedural
-    from asr_course.models import build
-    from asr_course.presets import PRESETS
+    from asr_course.models import MODELS, build
+    from asr_course.presets import PRESETS, full_plan
     from asr_course.training import set_seed, train
     from asr_course.weights import save_weights
 
     preset = PRESETS[choose("preset", args.preset, PRESETS)]
-    plan = preset.full
+    generates = MODELS[choose("model", args.model, MODELS)].generates
+    digits = args.digits or (generates and not args.data)
+    if args.data and args.digits:
+        raise UserError("give either --data or --digits")
+    plan = full_plan(preset, generates, digits)
     schedule = schedule_of(plan, args)
     set_seed(args.seed)
     options = parse_options(args.set)
+    if generates:
+        options.setdefault("largest", int(plan.recipe.scale_max))
     model = build(args.model, plan.size, args.encoder, **options)
-    if args.data:
-        largest = round_half_up(plan.recipe.patch * plan.recipe.scale_max)
-        images = Folder(args.data, smallest=largest)
-        if images.left_out:
-            print(
-                f"note: {images.left_out} pictures with a side under {largest} left out"
-            )
-    else:
-        images = Procedural(plan.pictures, args.seed)
+    images, data = training_images(plan, args, digits)
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out takes a folder, and {args.out} is a file")
     weights = args.out / f"{args.model}.safetensors"
@@ -298,27 +316,49 @@ def run_train(args) -> int:
         )
         return 130
     card = {
-        "data": args.data.name if args.data else f"{plan.pictures} generated pictures",
+        "data": data,
         "steps": run.steps,
         "seed": args.seed,
         "terms": args.terms or "not stated; those of the training pictures apply",
-        "final_l1": sum(run.losses[-100:]) / len(run.losses[-100:]),
+        f"final_{schedule.loss}": sum(run.losses[-100:]) / len(run.losses[-100:]),
         "command": "python -m asr_course train " + " ".join(command_of(args)),
     }
     save_weights(model, weights, card)
-    print(f"{weights}: {run.steps} steps, L1 {card['final_l1']:.4f} over the last 100")
+    loss = f"{schedule.loss.upper()} {card[f'final_{schedule.loss}']:.4f}"
+    print(f"{weights}: {run.steps} steps, {loss} over the last 100")
     return 0
 
 
+def training_images(plan, args, digits: bool) -> tuple:
+    """The pictures to train on, and what a card calls them."""
+    from asr_course.characters import Characters
+    from asr_course.data import Folder, Procedural
+
+    if digits:
+        return Characters(plan.pictures, args.seed), "drawn digits"
+    if not args.data:
+        images = Procedural(plan.pictures, args.seed)
+        return images, f"{plan.pictures} generated pictures"
+    images = Folder(args.data, smallest=plan.recipe.crop)
+    if images.left_out:
+        print(
+            f"note: {images.left_out} pictures with a side under {plan.recipe.crop} "
+            "left out"
+        )
+    return images, args.data.name
+
+
 def run_profile(args) -> None:
-    from asr_course.models import MODELS
+    from asr_course.models import REGRESSION
     from asr_course.profiling import format_profile, profile
     from asr_course.records import save_record
     from asr_course.training import pick_device
 
     check_files(args.json)
     device = pick_device(args.device)
-    names = list(MODELS) if args.all else args.model
+    names = REGRESSION if args.all else args.model
+    for name in names:
+        choose("model that answers query by query", name, REGRESSION)
     if min(args.lr) < 1:
         raise UserError("--lr needs at least one row and one column")
     for scale in args.scale:
@@ -359,13 +399,72 @@ def run_growth(args) -> None:
         save_record(args.json, rows, command)
 
 
+def run_exam(args) -> None:
+    import torch
+    from tqdm import tqdm
+
+    from asr_course.exam import (
+        answers,
+        calibration,
+        format_marks,
+        frequencies,
+        held_out,
+        laws,
+        score_answers,
+    )
+    from asr_course.readers import load_readers
+    from asr_course.records import save_record
+    from asr_course.training import pick_device
+    from asr_course.weights import load_model
+
+    check_files(args.json)
+    if min(args.count, args.seeds, *args.steps) < 1:
+        raise UserError("--count, --seeds and --steps must be 1 or more")
+    device, readers = pick_device(args.device), load_readers()
+    exam, rows, curve = held_out(args.count), [], None
+    p = readers.glance(exam.lr)
+    for name in args.model:
+        model = load_model(name).to(device)
+        for steps in args.steps if model.generates else [0]:
+            silent = None if model.generates else True  # None: only on a terminal
+            with tqdm(total=args.seeds * args.count, disable=silent) as bar:
+                found = answers(model, exam, args.seeds, steps, bar.update)
+            marks = score_answers(found, exam, readers)
+            rows.append({"model": Path(name).stem, "steps": steps, **marks})
+            read = torch.stack([readers.read(x) for x in found])
+            curve = curve or calibration(p, frequencies(read))  # of the first row
+            print(f"{name}, {steps} steps: done", flush=True)
+    expected = laws(exam, readers)
+    print(format_marks(rows, expected))
+    if args.json:
+        names = " ".join(Path(name).name for name in args.model)
+        command = f"python -m asr_course exam --model {names} --count {args.count}"
+        command += f" --seeds {args.seeds} --steps {' '.join(map(str, args.steps))}"
+        save_record(args.json, rows, command, laws=expected, calibration=curve)
+
+
+def run_readers(args) -> None:
+    from asr_course.exam import held_out, laws
+    from asr_course.readers import save_readers, train_readers
+
+    check_files(args.out)
+    print("drawing digits and training two readers, about 5 minutes", flush=True)
+    readers = train_readers()
+    save_readers(readers, args.out, {"command": "python -m asr_course readers"})
+    for name, value in laws(held_out(2000), readers).items():
+        print(f"{name}: {value:.4g}")
+
+
 def run_ablate(args) -> None:
     from asr_course.ablation import ablate
+    from asr_course.models import ABLATIONS, MODELS
     from asr_course.presets import PRESETS
     from asr_course.records import save_record
 
     check_files(args.json)
-    plan = PRESETS[choose("preset", args.preset, PRESETS)].lesson
+    preset = PRESETS[choose("preset", args.preset, PRESETS)]
+    generates = MODELS[choose("model with ablations", args.model, ABLATIONS)].generates
+    plan = preset.digits if generates else preset.lesson
     plan = replace(plan, schedule=schedule_of(plan, args))
     rows = ablate(
         args.model,
@@ -382,7 +481,8 @@ def run_ablate(args) -> None:
         if args.rate is not None:
             words += f" --rate {args.rate:g}"
         words += f" --seeds {' '.join(map(str, args.seeds))}"
-        words += f" --scales {' '.join(f'{scale:g}' for scale in args.scales)}"
+        if not generates:
+            words += f" --scales {' '.join(f'{scale:g}' for scale in args.scales)}"
         if args.variants:
             words += f" --variants {' '.join(args.variants)}"
         command = f"python -m asr_course ablate {words} --json {args.json.name}"
@@ -396,7 +496,9 @@ def command_of(args) -> list[str]:
         words += ["--data", args.data.name]
     if args.set:
         words += ["--set", *args.set]
-    for name in ("encoder", "steps", "rate", "schedule", "seed"):
+    if args.digits:
+        words.append("--digits")
+    for name in ("encoder", "steps", "rate", "schedule", "loss", "seed"):
         value = getattr(args, name)
         if value is not None:
             words += [f"--{name}", str(value)]

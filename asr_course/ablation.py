@@ -1,7 +1,8 @@
 """Ablation: train the variants of a method alike, and see what each piece was worth.
 
 Everything comes with the course: generated training pictures, and crops of four
-bundled photographs to score on. Variants of one seed see the same samples.
+bundled photographs to score on. Variants of one seed see the same samples. Models that
+draw their answer (IDM) train on drawn digits and sit the exam of `asr_course.exam`.
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
+from asr_course.characters import Characters
 from asr_course.data import Procedural
 from asr_course.errors import choose
+from asr_course.exam import answers, held_out, score_answers
 from asr_course.images import sample_crops
 from asr_course.metrics import check_scales, evaluate
-from asr_course.models import ABLATIONS, build
+from asr_course.models import ABLATIONS, MODELS, build
 from asr_course.presets import Plan
+from asr_course.readers import load_readers
 from asr_course.training import set_seed, train
 
 
@@ -39,24 +43,34 @@ def ablate(
 ) -> list[dict]:
     """Train and score variants of a method: a row for each variant, seed and scale.
 
-    variants: keys of ABLATIONS[name]; all of them if empty. on_run: called with
-    (variant, seed) after every training run.
+    For IDM a row for each variant and seed, at the exam's scale. variants: keys of
+    ABLATIONS[name]; all of them if empty. on_run: called with (variant, seed) after
+    every training run.
     """
     choose("model with ablations", name, ABLATIONS)
     check_scales(scales)
     for variant in variants:
         choose(f"variant of {name}", variant, ABLATIONS[name])
-    photos = sample_crops()
-    rows = []
+    generates = MODELS[name].generates
+    photos, rows = sample_crops(), []
     for seed in seeds:
-        pictures = Procedural(plan.pictures, seed)
+        kind = Characters if generates else Procedural
+        pictures = kind(plan.pictures, seed)
         for variant in variants or ABLATIONS[name]:
             model = train_variant(name, variant, plan, seed, pictures, device)
             if on_run:
                 on_run(variant, seed)
-            for row in evaluate(model, photos, scales):
+            found = examine(model) if generates else evaluate(model, photos, scales)
+            for row in found:
                 rows.append({**row, "model": name, "variant": variant, "seed": seed})
     return rows
+
+
+def examine(model: nn.Module, count: int = 100, seeds: int = 4) -> list[dict]:
+    """A model's marks in a short exam, as one row of means."""
+    exam = held_out(count)
+    marks = score_answers(answers(model, exam, seeds), exam, load_readers())
+    return [{name: mark["mean"] for name, mark in marks.items()}]
 
 
 def effects(record: dict, reference: str) -> tuple[list[str], list[list[str]]]:

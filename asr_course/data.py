@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 
 from asr_course.coords import (
     make_cell,
+    make_coord,
     make_grid,
     nearest,
     pixel_centres,
@@ -45,6 +46,38 @@ class Recipe:
     scale_min: float = 1.0
     scale_max: float = 4.0
 
+    @property
+    def crop(self) -> int:
+        """Rows and columns of a picture that the largest scale takes."""
+        return round_half_up(self.patch * self.scale_max)
+
+    def samples(self, images: Sequence, seed: int, length: int) -> Dataset:
+        return Patches(images, self, seed, length)
+
+
+@dataclass(frozen=True)
+class PairRecipe:
+    """How whole pictures are paired with small ones; the defaults are IDM's for faces.
+
+    Training has two stages (IDM, section 4.1): first every output is `scale_max` times
+    as large as its input, then one scale in (1, scale_max] is drawn for every batch.
+    `stretch` is ours: above 1, every other of these batches has another aspect than
+    its inputs, up to so many times, and as many pixels. That takes pictures larger
+    than `crop`.
+    """
+
+    batch: int = 32
+    patch: int = 16  # low-resolution rows and columns
+    scale_max: float = 8.0
+    noise: float = 0.0  # on the low-resolution picture: standard deviation, of 255
+    fixed: float = 2 / 3  # the first stage's share of the run
+    stretch: float = 1.0
+
+    crop = Recipe.crop
+
+    def samples(self, images: Sequence, seed: int, length: int) -> Dataset:
+        return Pairs(images, self, seed, length)
+
 
 class Sample(NamedTuple):
     """One training sample; a DataLoader puts B in front of every shape."""
@@ -53,6 +86,74 @@ class Sample(NamedTuple):
     coord: Tensor  # (Q, 1, 2)
     cell: Tensor  # (2,)
     target: Tensor  # (3, Q, 1) in [0, 1]
+
+
+class Pair(NamedTuple):
+    """One whole picture and its small version, and what diffusion needs of chance."""
+
+    lr: Tensor  # (3, p, p) in [0, 1]
+    coord: Tensor  # (h, w, 2)
+    cell: Tensor  # (2,)
+    target: Tensor  # (3, h, w) in [0, 1]
+    noise: Tensor  # (3, h, w), white
+    when: Tensor  # () in [0, 1), the place in the noise schedule
+
+
+class Pairs(Dataset):
+    """Whole pictures, their small versions, noise and its level.
+
+    images: as for `Patches`; crops of them, turned, unless `images.whole` says that
+    every item is to be taken as it is.
+    """
+
+    def __init__(self, images: Sequence, recipe: PairRecipe, seed: int, length: int):
+        self.images, self.recipe, self.seed, self.length = images, recipe, seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Pair:
+        recipe = self.recipe
+        rows, cols = size = self.size_of_batch(index // recipe.batch)
+        rng = np.random.default_rng([self.seed, 6, index])
+        image = self.images[rng.integers(len(self.images))]
+        if not getattr(self.images, "whole", False):
+            image = random_crop(image, recipe.crop, rng)
+        hr = resize(image, size)
+        lr = degrade(image, (recipe.patch, recipe.patch), recipe.noise, rng)
+        return Pair(
+            lr=torch.from_numpy(lr).movedim(-1, 0) / 255,
+            coord=make_coord(size),
+            cell=make_cell(size),
+            target=torch.from_numpy(hr).movedim(-1, 0) / 255,
+            noise=torch.from_numpy(rng.standard_normal((3, rows, cols), np.float32)),
+            when=torch.tensor(rng.random(), dtype=torch.float32),
+        )
+
+    def size_of_batch(self, batch: int) -> tuple[int, int]:
+        """Rows and columns of the pictures of one batch."""
+        recipe = self.recipe
+        if batch * recipe.batch < recipe.fixed * self.length:
+            return recipe.crop, recipe.crop
+        rng = np.random.default_rng([self.seed, 5, batch])
+        side = recipe.patch * rng.uniform(1, recipe.scale_max)
+        aspect = recipe.stretch ** rng.uniform(-1, 1) if batch % 2 else 1
+        rows, cols = side * aspect**0.5, side / aspect**0.5
+        return round_half_up(rows), round_half_up(cols)
+
+
+def degrade(
+    pixels: np.ndarray, size: tuple[int, int], noise: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The small version of a picture: (rows, cols, 3) uint8, bicubic, then noise.
+
+    noise: standard deviation in grey levels, of 255; clipped where it leaves them.
+    """
+    small = resize(pixels, size)
+    if noise == 0:
+        return small
+    noisy = small + noise * rng.standard_normal(small.shape)
+    return noisy.round().clip(0, 255).astype(np.uint8)
 
 
 class Patches(Dataset):

@@ -266,3 +266,46 @@ def draw_nodes(plot) -> None:
     plot.set(xlim=(-0.3, 2.5), ylim=(2.35, -0.35), aspect="equal")
     plot.set_title("queries as nodes: rates $S_{ij}$ say\nwho hears whom", fontsize=10)
     plot.axis("off")
+
+
+def idm_idea():
+    """A chain from noise to a picture, and one depth of the U-Net that walks it."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10.6, 4.3), width_ratios=(1, 1.6), layout="constrained"
+    )
+    lr, own, up = COLOURS[:3]
+    size = (1.15, 0.62)
+    for row, words in enumerate(
+        ("noise $y_T$", "noisy\npicture $y_t$", "picture $y_0$")
+    ):
+        box(left, (0, -1.5 * row), (1.1, 0.66), words, own)
+    for row in (0, 1):
+        arrow(left, (0, -1.5 * row - 0.38), (0, -1.5 * row - 1.12))
+        arrow(left, (1.7, -1.5), (0.1, -0.75 - 1.5 * row))
+    box(left, (2.4, -1.5), (1.35, 0.66), "U-Net,\nonce a step", up)
+    box(left, (2.4, -3), (1.35, 0.66), "low-resolution\npicture $x$", lr)
+    arrow(left, (2.4, -2.62), (2.4, -1.88))
+    left.set(xlim=(-0.7, 3.3), ylim=(-3.5, 0.75), aspect="equal")
+    left.axis("off")
+    box(right, (0, 1.5), size, "$f_{i}$", lr)
+    box(right, (0, 0), size, "$u_{i}$", own)
+    box(right, (0, -1.5), size, "scale $s$", "0.6")
+    box(right, (2.1, 0), size, "$a_i f_i + b_i u_i$", own)
+    box(right, (4.3, 0), (1.25, 0.62), "implicit MLP,\nany size", up)
+    box(right, (6.4, 0), size, "$u_{i-1}$", own)
+    arrow(right, (0.62, 1.3), (1.65, 0.37))
+    arrow(right, (0.62, 0), (1.48, 0))
+    arrow(right, (0.62, -1.3), (1.65, -0.37))
+    arrow(right, (2.72, 0), (3.62, 0))
+    arrow(right, (4.97, 0), (5.78, 0))
+    right.annotate("$a_i, b_i$", (1.28, -1.05), fontsize=11)
+    right.annotate("LR features,\nof the same size", (0, 1.97), ha="center", fontsize=9)
+    right.annotate("decoder of the U-Net", (0, 0.42), ha="center", fontsize=9)
+    right.annotate(
+        "offsets to the\nnearest feature", (4.3, -1.5), ha="center", fontsize=9
+    )
+    arrow(right, (4.3, -1.05), (4.3, -0.37))
+    right.annotate("size of the\nskip connection", (6.4, 0.47), ha="center", fontsize=9)
+    right.set(xlim=(-0.75, 7.2), ylim=(-2, 2.6), aspect="equal")
+    right.axis("off")
+    return figure

@@ -8,7 +8,9 @@ A preset holds three plans. `lesson` is the run a notebook makes before your eye
 `pair` is the run it makes twice to compare two variants, and `full` is what
 `python -m asr_course train` does; the shipped weights come from laptop's. Where queries
 hear from each other (HIIF, DIIN) decoders are deeper and start slowly: `deep` and
-`deep_pair` are the same two runs in smaller steps.
+`deep_pair` are the same two runs in smaller steps. Models that draw their answer (IDM)
+learn from whole pictures: `digits`, `digits_pair` and `digits_full` on drawn digits,
+`photographs` on a folder of yours.
 """
 
 import os
@@ -18,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from asr_course.data import Recipe
+from asr_course.characters import NOISE, PATCH
+from asr_course.data import PairRecipe, Recipe
 from asr_course.errors import choose
 from asr_course.training import Schedule, pick_device, set_seed
 
@@ -28,7 +31,7 @@ class Plan:
     """One training run: the model's size, the data and the steps."""
 
     size: str
-    recipe: Recipe
+    recipe: Recipe | PairRecipe
     schedule: Schedule
     pictures: int = 24  # generated ones, where no folder is given
 
@@ -42,7 +45,13 @@ class Preset:
     full: Plan
     deep: Plan
     deep_pair: Plan
+    digits: Plan
+    digits_pair: Plan
+    digits_full: Plan
+    photographs: Plan
     minutes: float  # for a whole notebook
+    exam: int = 24  # held-out digits to look at
+    sampling: int = 25  # steps of a sampler
     side: int = 256  # rows and columns of the photographs to score on
     precision: str = "no"
     workers: int = 0
@@ -63,6 +72,28 @@ EVENING = Plan("laptop", SMALL, Schedule(steps=3000, rate=1e-3), pictures=400)
 PAPER = Plan(
     "paper", Recipe(), Schedule(steps=1_000_000, rate=1e-4, shape="halve"), pictures=800
 )
+DIGITS = PairRecipe(batch=16, patch=PATCH, noise=NOISE, stretch=2)
+PHOTOGRAPHS = PairRecipe(batch=16, scale_max=4)
+DIGITS_SMOKE = Plan(
+    "tiny",
+    replace(DIGITS, batch=8, scale_max=4),
+    Schedule(steps=60, rate=2e-3, average=0.9),
+    pictures=100_000,
+)
+DIGITS_LESSON = Plan(
+    "tiny", DIGITS, Schedule(steps=600, rate=2e-3, average=0.99), pictures=100_000
+)
+DIGITS_EVENING = Plan(
+    "laptop", DIGITS, Schedule(steps=18_000, average=0.999), pictures=100_000
+)
+PHOTOGRAPHS_EVENING = Plan("laptop", PHOTOGRAPHS, Schedule(steps=6000, average=0.999))
+# IDM's training for faces: a million steps at x8, and half as many at random scales.
+PAPER_PAIRS = Plan(
+    "paper",
+    PairRecipe(),
+    Schedule(steps=1_500_000, rate=1e-4, shape="stages", warmup=0),
+    pictures=100_000,
+)
 
 PRESETS = {
     "smoke": Preset(
@@ -71,7 +102,13 @@ PRESETS = {
         full=SMOKE,
         deep=DEEP_SMOKE,
         deep_pair=replace(SMOKE, schedule=Schedule(steps=6, rate=1e-3)),
+        digits=DIGITS_SMOKE,
+        digits_pair=replace(DIGITS_SMOKE, schedule=Schedule(steps=6, rate=2e-3)),
+        digits_full=DIGITS_SMOKE,
+        photographs=replace(DIGITS_SMOKE, recipe=replace(PHOTOGRAPHS, batch=4)),
         minutes=0.5,
+        exam=8,
+        sampling=4,
         side=96,
     ),
     "laptop": Preset(
@@ -80,6 +117,10 @@ PRESETS = {
         full=EVENING,
         deep=DEEP_LESSON,
         deep_pair=replace(LESSON, schedule=Schedule(steps=200, rate=1e-3)),
+        digits=DIGITS_LESSON,
+        digits_pair=replace(DIGITS_LESSON, schedule=Schedule(300, 2e-3, average=0.99)),
+        digits_full=DIGITS_EVENING,
+        photographs=PHOTOGRAPHS_EVENING,
         minutes=5,
     ),
     "gpu": Preset(
@@ -88,11 +129,22 @@ PRESETS = {
         full=PAPER,
         deep=PAPER,
         deep_pair=replace(PAPER, schedule=Schedule(100_000, 1e-4, "halve")),
+        digits=DIGITS_EVENING,
+        digits_pair=DIGITS_EVENING,
+        digits_full=replace(DIGITS_EVENING, size="paper"),
+        photographs=PAPER_PAIRS,
         minutes=60 * 24,
         precision="fp16",
         workers=8,
     ),
 }
+
+
+def full_plan(preset: Preset, generates: bool, digits: bool) -> Plan:
+    """What `train` runs: for a model that draws its answer or not, on digits or not."""
+    if digits:
+        return preset.digits_full
+    return preset.photographs if generates else preset.full
 
 
 def diin_schedule(lr_schedule: str, steps: int) -> Schedule:

@@ -202,7 +202,11 @@ def render_tiles(
     Yields (row, column, picture (3, rows, cols)), places counted in the window. Where
     queries hear from each other, they hear from all queries of the whole output.
     """
-    top, left, _, _ = window = check_window(size, window)
+    top, left, rows, cols = window = check_window(size, window)
+    if model.generates:  # one picture of many, and only as a whole
+        picture = model.sample(lr, size)[0]
+        yield 0, 0, picture[:, top : top + rows, left : left + cols]
+        return
     whole = (0, 0, *size)
     # All passes go over the same tiles: where one tile is all, it is encoded once.
     encode_part = lru_cache(maxsize=1)(partial(encode, model, lr))
@@ -306,27 +310,34 @@ def upscale(
     size: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
     on_progress=None,
+    steps: int = 25,
+    seed: int = 0,
 ) -> Image.Image:
     """Enlarge a picture (PIL image or path) by `scale`, or to `size` = (rows, cols).
 
     Grey pictures come back grey; transparency is enlarged by Pillow's bicubic. The
-    model's device is used. on_progress: called with the fraction done. UserError on a
-    scale under 1, a size under the picture's or one over `max_pixels`.
+    model's device is used. on_progress: called with the fraction done. steps, seed:
+    for a model that draws its answer, see IDM.sample. UserError on a scale under 1, a
+    size under the picture's or one over `max_pixels`.
     """
     colours, alpha = split_alpha(open_image(image))
     given = colours.size[::-1]
     rows, cols = check_size(given, scale, size, max_pixels)
     device = next(model.parameters()).device
     lr = to_tensor(colours).to(device)
-    pixels = np.empty((rows, cols, 3), np.uint8)
-    done = 0
-    for row, col, piece in render_tiles(model, lr, (rows, cols)):
-        pixels[row : row + piece.shape[1], col : col + piece.shape[2]] = to_pixels(
-            piece
+    tell = on_progress or (lambda done: None)
+    if model.generates:
+        drawn = model.sample(
+            lr, (rows, cols), steps, seed, on_step=lambda step: tell(step.done / steps)
         )
-        done += piece.shape[1] * piece.shape[2]
-        if on_progress:
-            on_progress(done / (rows * cols))
+        pixels = to_pixels(drawn[0])
+    else:
+        pixels, done = np.empty((rows, cols, 3), np.uint8), 0
+        for row, col, piece in render_tiles(model, lr, (rows, cols)):
+            bottom, right = row + piece.shape[1], col + piece.shape[2]
+            pixels[row:bottom, col:right] = to_pixels(piece)
+            done += piece.shape[1] * piece.shape[2]
+            tell(done / (rows * cols))
     result = Image.fromarray(pixels).convert(colours.mode)
     if alpha is not None:
         result.putalpha(alpha.resize((cols, rows), Image.Resampling.BICUBIC))

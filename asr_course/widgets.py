@@ -39,6 +39,7 @@ from asr_course.render import (
 VIEW = 256  # output rows and columns that are shown: every scale costs the same
 LARGEST = 1024  # rows and columns of a photograph; larger ones are shrunk first
 MAX_SCALE = 30.0
+STEPS = 25  # of a sampler
 EVERY = 8  # where queries hear from each other: one row and column in so many
 GAP = 6  # white columns between two panels
 
@@ -126,6 +127,63 @@ def not_drawn(error: Exception) -> str:
     return f'<span style="color:#D55E00">Not drawn: {html.escape(str(error))}</span>'
 
 
+class LatestWins(ipw.VBox):
+    """A widget of which only the latest state is drawn.
+
+    It writes `steps`, which yields between pieces of work, perhaps a text that says
+    how far it is, and returns what `_show` takes. A newer request ends older work.
+    """
+
+    error: Exception | None = None
+    _task = None
+    _wanted = 0  # the number of the latest request
+
+    def steps(self) -> Generator[str | None]:
+        """The work that the present state asks for."""
+        raise NotImplementedError
+
+    def _show(self, view) -> None:
+        raise NotImplementedError
+
+    def request(self, now: bool = False) -> None:
+        """Ask for the current state to be drawn; older requests are void."""
+        self._wanted += 1
+        wanted = self._wanted
+        try:
+            loop = None if now else asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop:
+            self._task = loop.create_task(self._draw_soon(wanted))
+            return
+        try:
+            self._show(finish(self.steps()))
+        except Exception as error:
+            self._fail(error)
+
+    async def _draw_soon(self, wanted: int) -> None:
+        """Draw unless a newer request arrives, before or between two pieces of work."""
+        await asyncio.sleep(0.005)
+        try:
+            steps = self.steps()
+            while wanted == self._wanted:
+                try:
+                    said = next(steps)
+                except StopIteration as done:
+                    self._show(done.value)
+                    return
+                if said:
+                    self.status.value = said
+                await asyncio.sleep(0)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Say what went wrong where the picture was asked for."""
+        self.error = error
+        self.status.value = not_drawn(error)
+
+
 @dataclass
 class View:
     """What the explorer shows for one request."""
@@ -138,30 +196,29 @@ class View:
     seconds: float  # that the model took
 
 
-class ScaleExplorer(ipw.VBox):
+class ScaleExplorer(LatestWins):
     """One slider for the scale, one implicit picture behind it.
 
     models: a model, or {name: model} for tabs. image: array, PIL image or path; it is
     shrunk by `downsample` to make the model's input, and serves as the truth up to
     that scale (downsample=1: no truth, your picture itself is enlarged). Drag the
     picture or use the arrow keys to move the window. centre: where it begins, as
-    fractions of rows and columns.
+    fractions of rows and columns. lr: the model's input, where shrinking `image` is
+    not how it came about.
 
+    A model that draws its answer makes the whole output, and shows how far it is.
     Where queries hear from each other, those of a window hear only from a grid of
     queries in the window, and what you see is not a crop of the whole output. `whole`
     makes it one, at the price of going over all of the output first.
     """
 
     def __init__(
-        self, models, image, downsample: int = 4, scale=4.0, centre=(0.5, 0.5)
+        self, models, image, downsample=4, scale=4.0, centre=(0.5, 0.5), lr=None
     ):
         self.models = models if isinstance(models, dict) else {"model": models}
         self.downsample = downsample
-        self.error: Exception | None = None
         self.view: View | None = None
         self.centre = self._centre_at_start = centre
-        self._task = None
-        self._wanted = 0  # the number of the latest request
         self.slider = ipw.FloatLogSlider(
             value=scale,
             base=10,
@@ -183,6 +240,9 @@ class ScaleExplorer(ipw.VBox):
             indent=False,
             layout=ipw.Layout(width="auto"),
         )
+        self.seed = ipw.BoundedIntText(
+            max=10_000, description="seed", layout=ipw.Layout(width="150px")
+        )
         self.titles = ipw.HTML()
         self.picture = Picture()
         self.status = ipw.HTML()
@@ -191,21 +251,27 @@ class ScaleExplorer(ipw.VBox):
                 ipw.HBox([self.slider, self.upload]),
                 *([self.tabs] if len(self.models) > 1 else []),
                 *([self.whole] if any(m.sums for m in self.models.values()) else []),
+                *(
+                    [self.seed]
+                    if any(m.generates for m in self.models.values())
+                    else []
+                ),
                 self.titles,
                 self.picture,
                 self.status,
             ]
         )
-        self.set_image(image)
+        self.set_image(image, lr)
         self.slider.observe(lambda change: self.request(), "value")
         self.tabs.observe(lambda change: self.request(), "value")
         self.whole.observe(lambda change: self.request(), "value")
+        self.seed.observe(lambda change: self.request(), "value")
         self.upload.observe(self._on_upload, "value")
         self.picture.on_msg(lambda widget, message, buffers: self.on_pointer(message))
 
     # What is shown -----------------------------------------------------------------
 
-    def set_image(self, image) -> None:
+    def set_image(self, image, lr: np.ndarray | None = None) -> None:
         """Show another photograph, in the same place and at the same scale."""
         if not isinstance(image, np.ndarray):
             image = np.asarray(to_rgb(open_image(image)))
@@ -226,9 +292,10 @@ class ScaleExplorer(ipw.VBox):
             )
         n = self.downsample
         self.hr = np.ascontiguousarray(image[: rows * n, : cols * n])
-        self.lr = resize(self.hr, (rows, cols))
+        self.lr = resize(self.hr, (rows, cols)) if lr is None else lr
         self._encoded: dict[str, Encoded] = {}
         self._sums: dict[tuple, list] = {}
+        self._drawn: dict[tuple, np.ndarray] = {}
         self.request(now=True)
 
     def encoded(self, name: str) -> Encoded:
@@ -252,7 +319,7 @@ class ScaleExplorer(ipw.VBox):
 
     def sums(
         self, name: str, size: tuple[int, int], window: Window, whole: bool
-    ) -> Generator[None, None, list]:
+    ) -> Generator[str | None, None, list]:
         """What queries tell each other, step by step.
 
         Those of the whole output, or of a grid in the window: a slider must not wait,
@@ -266,24 +333,49 @@ class ScaleExplorer(ipw.VBox):
         key = name, size
         if key not in self._sums:
             steps = gathering(model, lambda: [(encoded, (0, 0, *size))], size)
+            yield "busy with the whole output …"
             self._sums = {key: (yield from steps)}  # the latest only
         return self._sums[key]
+
+    def draw(
+        self, name: str, size: tuple[int, int]
+    ) -> Generator[str, None, np.ndarray]:
+        """The whole output of a model that draws its answer, step by step."""
+        key, model = (name, size, self.seed.value), self.models[name].eval()
+        if key not in self._drawn:
+            lr = to_tensor(self.lr).to(next(model.parameters()).device)
+            for step in model.chain(lr, size, STEPS, self.seed.value):
+                yield f"sampling … {step.done}/{STEPS}"
+            self._drawn = {key: to_pixels(step.y[0] * 0.5 + 0.5)}  # the latest only
+        return self._drawn[key]
+
+    def paint(
+        self, name: str, size: tuple[int, int], window: Window, whole: bool
+    ) -> Generator[str | None, None, np.ndarray]:
+        """The pixels of a window, step by step."""
+        model, (top, left, rows, cols) = self.models[name], window
+        pixels = np.empty((rows, cols, 3), np.uint8)
+        if model.generates:
+            drawn = yield from self.draw(name, size)
+            return drawn[top : top + rows, left : left + cols]
+        sums = yield from self.sums(name, size, window, whole)
+        for first, piece in decode_rows(model, self.encoded(name), size, window, sums):
+            pixels[first : first + piece.shape[1]] = to_pixels(piece)
+            yield
+        return pixels
 
     @torch.inference_mode()
     def work(
         self, scale: float, name: str, view: int = VIEW, whole: bool = False
-    ) -> Generator[None, None, View]:
+    ) -> Generator[str | None, None, View]:
         """Render a view step by step; the iterator returns the finished View."""
         size, window = self.window(scale, view)
-        top, left, rows, cols = window
-        pixels = np.empty((rows, cols, 3), np.uint8)
-        encoded, model = self.encoded(name), self.models[name]
+        rows, cols = window[2:]
+        if not self.models[name].generates:
+            self.encoded(name)
         yield
         started = time.perf_counter()
-        sums = yield from self.sums(name, size, window, whole)
-        for first, piece in decode_rows(model, encoded, size, window, sums):
-            pixels[first : first + piece.shape[1]] = to_pixels(piece)
-            yield
+        pixels = yield from self.paint(name, size, window, whole)
         seconds = time.perf_counter() - started
         panels = {"bicubic": crop_resized(self.lr, size, window), name: pixels}
         scores = {}
@@ -320,42 +412,9 @@ class ScaleExplorer(ipw.VBox):
 
     # Requests ----------------------------------------------------------------------
 
-    def request(self, now: bool = False) -> None:
-        """Ask for the current state to be drawn; older requests are void."""
-        self._wanted += 1
-        wanted = self._wanted
-        try:
-            loop = None if now else asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop:
-            self._task = loop.create_task(self._draw_soon(wanted))
-            return
-        try:
-            self._show(self.render(whole=self.whole.value))
-        except Exception as error:
-            self._fail(error)
-
-    async def _draw_soon(self, wanted: int) -> None:
-        """Draw unless a newer request arrives, before or between two pieces of work."""
-        await asyncio.sleep(0.005)
-        soon = time.monotonic() + 1
-        try:
-            steps = self.work(
-                self.slider.value, self.tabs.value, whole=self.whole.value
-            )
-            while wanted == self._wanted:
-                try:
-                    next(steps)
-                except StopIteration as done:
-                    self._show(done.value)
-                    return
-                if self.whole.value and time.monotonic() > soon:
-                    self.status.value = "busy with the whole output …"
-                    soon = math.inf  # say it once
-                await asyncio.sleep(0)
-        except Exception as error:
-            self._fail(error)
+    def steps(self) -> Generator[str | None]:
+        whole = self.whole.value
+        return self.work(self.slider.value, self.tabs.value, whole=whole)
 
     def _show(self, view: View) -> None:
         """Put a view into the widget."""
@@ -386,16 +445,13 @@ class ScaleExplorer(ipw.VBox):
             f"columns {left}–{left + cols}: {view.queries:,} queries in "
             f"{view.seconds * 1000:.0f} ms"
         )
+        if self.models[self.tabs.value].generates:
+            self.status.value += f"; {STEPS} steps of sampling, seed {self.seed.value}"
         if self.models[self.tabs.value].sums:
             everywhere = f"all {view.size[0] * view.size[1]:,} of the output"
             here = f"{-(-rows // EVERY) * -(-cols // EVERY):,} of the window"
             heard = everywhere if self.whole.value else here
             self.status.value += f"; each hears {heard}"
-
-    def _fail(self, error: Exception) -> None:
-        """Say what went wrong where the picture was asked for."""
-        self.error = error
-        self.status.value = not_drawn(error)
 
     # Input -------------------------------------------------------------------------
 

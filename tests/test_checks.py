@@ -9,8 +9,10 @@ from asr_course.checks.diif import blend_then_map, group_of, slice_ends
 from asr_course.checks.diin import heat_step, soft_mean, spread
 from asr_course.checks.diinn import local_offsets, modulate, sine_of_grid
 from asr_course.checks.hiif import attend, binary, in_pieces, positive
+from asr_course.checks.idm import ddim_step, implicit_up, noisy
 from asr_course.checks.liif import owners, self_ensemble
 from asr_course.coords import make_coord, nearest, pixel_centres, to_position
+from asr_course.diffusion import posterior
 from asr_course.models.diin import rates
 from asr_course.models.layers import look_up
 from asr_course.models.liif import corners
@@ -224,6 +226,56 @@ def counted_first(pieces):
     return by_pieces(pieces, count=lambda sizes: n)
 
 
+def straight(y, y0, now, then):
+    """Along the straight line from y to y0."""
+    return y + (then - now) / (1 - now) * (y0 - y)
+
+
+def ancestral(y, y0, now, then):
+    """DDPM's mean, without its noise."""
+    gammas = (torch.tensor(level**2) for level in (now, then))
+    return posterior(y, y0, *gammas)[0]
+
+
+def renoised(y, y0, now, then):
+    """The noise of a step is a new one."""
+    return noisy(y0, then, torch.randn_like(y))
+
+
+def with_noise_of(find, strength=lambda now, then: (1 - then**2) ** 0.5):
+    """A step with another idea of the noise in y, or of how strong it becomes."""
+    return lambda y, y0, now, then: (
+        then * y0 + strength(now, then) * find(y, y0, now, then)
+    )
+
+
+def asked(
+    h,
+    size,
+    mlp,
+    pick=nearest,
+    offset=lambda position, index, cells, pixels: 2 * (position - index),
+    order=lambda z, rows, cols: (z, rows, cols),
+):
+    """The question to the MLP with something about it changed."""
+    index, away = [], []
+    for pixels, cells in zip(size, h.shape[2:], strict=True):
+        position = to_position(pixel_centres(pixels), cells)
+        index.append(pick(position, cells))
+        away.append(offset(position, index[-1], cells, pixels))
+    z = look_up(h.movedim(1, -1), index[0][None, :, None], index[1][None, None])
+    rows, cols = torch.meshgrid(*away, indexing="ij")
+    rows, cols = (x[None, ..., None].expand(*z.shape[:3], 1) for x in (rows, cols))
+    return mlp(torch.cat(order(z, rows, cols), dim=-1))
+
+
+def smooth_features(h, size, mlp):
+    """Features are interpolated; the offsets are right."""
+    z = F.interpolate(h, size, mode="bilinear").movedim(1, -1)
+    offsets = implicit_up(h, size, as_it_is)[..., -2:]
+    return mlp(torch.cat([z, offsets], dim=-1))
+
+
 WRONG = {
     "diif.1": {
         "ends are lengths": lambda g, u: slice_ends(g, u) + torch.tensor([0, 1]),
@@ -386,6 +438,82 @@ WRONG = {
         "sums in float32": lambda pieces: by_pieces(pieces, dtype=torch.float32),
         "all kept": all_kept,
         "three rounds": counted_first,
+    },
+    "idm.1": {
+        "level taken for gamma": lambda y0, a, e: a**0.5 * y0 + (1 - a) ** 0.5 * e,
+        "shares add up": lambda y0, a, e: a * y0 + (1 - a) * e,
+        "picture and noise swapped": lambda y0, a, e: noisy(e, a, y0),
+        "level squared": lambda y0, a, e: noisy(y0, a**2, e),
+        "noise is added": lambda y0, a, e: a * y0 + e,
+        "picture stays whole": lambda y0, a, e: y0 + (1 - a**2) ** 0.5 * e,
+        "square forgotten": lambda y0, a, e: a * y0 + (1 - a) ** 0.5 * e,
+        "root forgotten": lambda y0, a, e: a * y0 + (1 - a**2) * e,
+        "noise taken away": lambda y0, a, e: noisy(y0, a, -e),
+        "one number for a pixel": lambda y0, a, e: noisy(y0, a, e).mean(0),
+        "one noise for all pixels": lambda y0, a, e: noisy(y0, a, e.mean()),
+    },
+    "idm.2": {
+        "levels swapped": lambda y, y0, now, then: ddim_step(y, y0, then, now),
+        "levels taken for gammas": lambda y, y0, now, then: ddim_step(
+            y, y0, now**0.5, then**0.5
+        ),
+        "straight line": straight,
+        "DDPM's mean": ancestral,
+        "fresh noise": renoised,
+        "the picture alone": lambda y, y0, now, then: then * y0,
+        "straight to the picture": lambda y, y0, now, then: y0,
+        "nothing moves": lambda y, y0, now, then: y,
+        "y taken for noise": with_noise_of(lambda y, *_: y),
+        "noise not scaled": with_noise_of(lambda y, y0, now, then: y - now * y0),
+        "picture not taken away": with_noise_of(
+            lambda y, y0, now, then: y / (1 - now**2) ** 0.5
+        ),
+        "whole picture taken away": with_noise_of(
+            lambda y, y0, now, then: (y - y0) / (1 - now**2) ** 0.5
+        ),
+        "noise stays as strong": lambda y, y0, now, then: y + (then - now) * y0,
+        "one number for a pixel": lambda *given: ddim_step(*given).mean(0),
+    },
+    "idm.3": {
+        "size by columns": lambda h, size, mlp: implicit_up(h, size[::-1], mlp),
+        "rows and columns of h swapped": lambda h, size, mlp: implicit_up(
+            h.mT, size, mlp
+        ),
+        "channels first": lambda *given: implicit_up(*given).movedim(-1, 1),
+        "columns before rows": lambda *given: asked(
+            *given, order=lambda z, rows, cols: (z, cols, rows)
+        ),
+        "offsets before features": lambda *given: asked(
+            *given, order=lambda z, rows, cols: (rows, cols, z)
+        ),
+        "no offsets": lambda *given: asked(*given, order=lambda z, *_: (z,)),
+        "in pixels": lambda *given: asked(*given, offset=lambda x, i, *_: x - i),
+        "the other way": lambda *given: asked(
+            *given, offset=lambda x, i, *_: 2 * (i - x)
+        ),
+        "in output pixels": lambda *given: asked(
+            *given, offset=lambda x, i, cells, pixels: 2 * (x - i) * pixels / cells
+        ),
+        "places, not offsets": lambda *given: asked(
+            *given, offset=lambda x, i, cells, pixels: 2 * (x + 0.5) / cells - 1
+        ),
+        "the corner before": lambda *given: asked(
+            *given, pick=lambda x, cells: x.floor().long().clamp(0, cells - 1)
+        ),
+        "nearest to the upper left corner": lambda *given: asked(
+            *given, pick=lambda x, cells: torch.arange(len(x)) * cells // len(x)
+        ),
+        "corners as samples": lambda *given: asked(
+            *given, pick=lambda x, cells: nearest(x + 0.5, cells)
+        ),
+        "smooth features": smooth_features,
+        "first map of the batch only": lambda h, size, mlp: implicit_up(
+            h[:1].expand_as(h), size, mlp
+        ),
+        "always twice": lambda h, size, mlp: implicit_up(
+            h, tuple(2 * n for n in h.shape[2:]), mlp
+        ),
+        "MLP not asked": lambda h, size, mlp: implicit_up(h, size, as_it_is),
     },
     "liif.1": {
         "half a pixel off": lambda N, n: torch.arange(N) * n // N,

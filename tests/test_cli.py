@@ -18,11 +18,21 @@ from asr_course import load_weights, upscale
 from asr_course.__main__ import main, number, parse_options, rows_by_columns
 from asr_course.data import Patches
 from asr_course.errors import UserError
+from asr_course.exam import (
+    answers,
+    calibration,
+    format_marks,
+    frequencies,
+    held_out,
+    laws,
+    score_answers,
+)
 from asr_course.growth import format_growth
 from asr_course.metrics import evaluate
-from asr_course.models import DEFAULT_ENCODER, MODELS
+from asr_course.models import ABLATIONS, DEFAULT_ENCODER, REGRESSION
 from asr_course.presets import PRESETS
 from asr_course.profiling import format_profile
+from asr_course.readers import load_readers, train_readers
 from asr_course.weights import read_card, save_weights
 
 SMOKE = PRESETS["smoke"].full  # what `train --preset smoke` does
@@ -625,7 +635,7 @@ def test_profile_prints_a_table_and_writes_a_record(tmp_path, capsys):
 def test_profile_of_all_models(capsys):
     assert command(*profile_words("--all", "--scale", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == list(MODELS)
+    assert [line.split()[0] for line in lines[1:-1]] == REGRESSION
 
 
 @pytest.mark.parametrize(
@@ -639,8 +649,9 @@ def test_profile_of_all_models(capsys):
         (("--lr", "0x5"), "--lr needs at least one row and one column"),
         (("--lr", "5"), "argument --lr: '5' is not ROWSxCOLUMNS"),
         (("--lr", "5x-5"), "argument --lr"),
-        (("--model", "lif"), "unknown model 'lif'.*Did you mean 'liif'"),
-        (("--model", "liif", "dinn"), "unknown model 'dinn'.*Did you mean 'diinn'"),
+        (("--model", "lif"), "unknown model.*'lif'.*Did you mean 'liif'"),
+        (("--model", "liif", "dinn"), "unknown model.*'dinn'.*Did you mean 'diinn'"),
+        (("--model", "liif", "idm"), "unknown model that answers query by query 'idm'"),
         (("--size", "tinny"), "unknown size 'tinny'.*Did you mean 'tiny'"),
         (("--device", "tpu"), "unknown device 'tpu'"),
     ],
@@ -795,3 +806,237 @@ def test_a_schedule_of_one_s_own_stands_in_the_card(tmp_path, capsys):
     again = ("--schedule", "restart", "--out", tmp_path / "other")
     assert command("train", *words, *again) == 2
     assert "Did you mean 'restarts'" in one_line(capsys)
+
+
+# Models that draw their answer, and digits
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with an IDM and a LIIF that saw a few digits, and 4 x 4 pixels."""
+    folder = tmp_path_factory.mktemp("digits")
+    words = ("train", "--preset", "smoke", "--steps", 2, "--device", "cpu")
+    assert command(*words, "--model", "idm", "--out", folder / "run") == 0
+    more = ("--digits", "--loss", "l2", "--out", folder / "run")
+    assert command(*words, "--model", "liif", *more) == 0
+    Image.fromarray(picture(4, 4)).save(folder / "small.png")
+    return folder
+
+
+def enlarged(digits, *more) -> bytes:
+    """The file that `upscale` writes of 4 x 4 pixels, as bytes."""
+    weights = digits / "run" / "idm.safetensors"
+    out = digits / "out.png"
+    words = ("upscale", digits / "small.png", out, "--model", weights)
+    assert command(*words, "--size", "24x40", "--device", "cpu", *more) == 0
+    return out.read_bytes()
+
+
+def test_idm_trains_on_digits_unless_it_is_told_otherwise(digits):
+    card = read_card(digits / "run" / "idm.safetensors")
+    assert (card["data"], card["steps"]) == ("drawn digits", 2)
+    assert 0 < card["final_l1"] < 2
+    assert card["command"] == (
+        "python -m asr_course train --model idm --preset smoke --steps 2 --seed 0"
+    )
+    plan = PRESETS["smoke"].digits_full
+    assert card["config"]["options"]["largest"] == plan.recipe.scale_max
+
+
+def test_other_models_train_on_digits_if_they_are_told(digits):
+    card = read_card(digits / "run" / "liif.safetensors")
+    assert card["data"] == "drawn digits"
+    assert 0 < card["final_l2"] < 0.5 and "final_l1" not in card
+    assert "--steps 2 --seed 0" not in card["command"]
+    for words in ("--digits", "--loss l2"):
+        assert words in card["command"]
+
+
+def test_a_recorded_digits_command_repeats_the_weights(digits, tmp_path):
+    for name in ("idm", "liif"):
+        path = digits / "run" / f"{name}.safetensors"
+        words = read_card(path)["command"].removeprefix("python -m asr_course ")
+        again = (*words.split(), "--out", tmp_path / "run", "--device", "cpu")
+        assert command(*again) == 0
+        assert_same_weights(tmp_path / "run" / path.name, path)
+
+
+def test_upscale_draws_the_same_picture_from_the_same_seed(digits):
+    first = enlarged(digits, "--steps", 3, "--seed", 1)
+    found = np.asarray(Image.open(digits / "out.png"))
+    model = load_weights(digits / "run" / "idm.safetensors")
+    small = digits / "small.png"
+    expected = upscale(model, small, size=(24, 40), steps=3, seed=1)
+    assert np.array_equal(found, expected)
+    assert enlarged(digits, "--steps", 3, "--seed", 1) == first
+    for other in (("--steps", 3), ("--steps", 3, "--seed", 2), ("--steps", 4)):
+        assert enlarged(digits, *other) != first
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--steps", 0), "steps must be a whole number from 1 to 1000, not 0"),
+        (
+            ("--steps", 1001),
+            "steps must be a whole number from 1 to 1000, not 1001",
+        ),
+        (("--steps", "many"), "argument --steps: invalid int value: 'many'"),
+        (("--seed", -1), "seed must be a whole number of 0 or more, not -1"),
+        (("--seed", "1.5"), "argument --seed: invalid int value: '1.5'"),
+        (("--scale", 300), "pixels at most; 1200x1200 are more: choose a smaller"),
+    ],
+)
+def test_upscale_refuses_what_a_sampler_cannot_do(digits, more, words, capsys):
+    weights, out = digits / "run" / "idm.safetensors", digits / "never.png"
+    how = () if "--scale" in more else ("--scale", 3)
+    base = ("upscale", digits / "small.png", out, "--model", weights, *how, *more)
+    assert command(*base, "--device", "cpu") == 2
+    assert words in one_line(capsys)
+    assert not out.exists()
+
+
+def test_idm_trains_on_photographs(tmp_path, capsys):
+    """64 x 64 are one crop; what is smaller is left out."""
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for k, side in enumerate((64, 70, 63)):
+        Image.fromarray(picture(side, side, k)).save(photos / f"{k}.png")
+    more = ("--model", "idm", "--data", photos, "--steps", 2)
+    assert command(*train_words(run, *more)) == 0
+    assert "note: 1 pictures with a side under 64 left out" in capsys.readouterr().out
+    card = read_card(run / "idm.safetensors")
+    assert card["data"] == "photos" and card["config"]["options"]["largest"] == 4
+    assert "--data photos --steps 2" in card["command"]
+    words = ["evaluate", "--model", run / "idm.safetensors", "--data", photos]
+    path = tmp_path / "rows.json"
+    assert command(*words, "--scales", 4, "--json", path, "--device", "cpu") == 0
+    (row,) = json.loads(path.read_text())
+    assert 0 < row["psnr_y"] < 30
+
+
+def test_options_of_idm_can_be_set(tmp_path):
+    run = tmp_path / "run"
+    options = ("--set", "target=v", "largest=6", "widths=(16,24)", "attention=(1,)")
+    assert command(*train_words(run, "--model", "idm", "--steps", 1, *options)) == 0
+    found = load_weights(run / "idm.safetensors").options
+    assert (found.target, found.largest) == ("v", 6)
+    assert (found.widths, found.attention) == ((16, 24), (1,))
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--data", ".", "--digits"), "give either --data or --digits"),
+        (("--model", "idm", "--loss", "l3"), "unknown loss 'l3'"),
+        (("--schedule", "stage"), "Did you mean 'stages'"),
+        (("--model", "idm", "--set", "target=nois"), "Did you mean 'noise'"),
+        (("--model", "idm", "--set", "widths=(16,20)"), "multiples of groups"),
+        (("--model", "idm", "--set", "steps=0"), "steps must be a whole number"),
+        (("--model", "idm", "--set", "scale_input=p", "largest=1"), "largest"),
+    ],
+)
+def test_train_refuses_what_digits_and_samplers_cannot_be(
+    tmp_path, more, words, capsys
+):
+    base = train_words(tmp_path / "run", "--steps", 1, *more)
+    assert command(*base) == 2
+    assert words in one_line(capsys)
+    assert os.listdir(tmp_path) == []
+
+
+def exam_words(digits, *more):
+    models = [digits / "run" / f"{name}.safetensors" for name in ("idm", "liif")]
+    words = ["exam", "--model", *models, "--count", 4, "--seeds", 2]
+    return [*words, "--device", "cpu", *more]
+
+
+def test_exam_prints_marks_and_writes_a_record(digits, tmp_path, capsys):
+    path = tmp_path / "exam.json"
+    assert command(*exam_words(digits, "--steps", 2, 3, "--json", path)) == 0
+    record = json.loads(path.read_text())
+    rows = record["rows"]
+    names = ["idm"] * 2 + ["liif"]
+    assert [row["model"] for row in rows] == names
+    assert [row["steps"] for row in rows] == [2, 3, 0]
+    assert record["command"] == (
+        "python -m asr_course exam --model idm.safetensors liif.safetensors "
+        "--count 4 --seeds 2 --steps 2 3"
+    )
+    assert {"python", "torch", "hardware", "code"} <= record.keys()
+    readers, exam = load_readers(), held_out(4)
+    found = answers(load_weights(digits / "run" / "idm.safetensors"), exam, 2, 2)
+    marks = score_answers(found, exam, readers)
+    for name, mark in marks.items():
+        assert rows[0][name] == pytest.approx(mark, rel=1e-3), name
+    assert record["laws"] == laws(exam, readers)
+    shown = frequencies(torch.stack([readers.read(x) for x in found]))
+    assert record["calibration"] == calibration(readers.glance(exam.lr), shown)
+    assert format_marks(rows, record["laws"]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--count", 0), "--count, --seeds and --steps must be 1 or more"),
+        (("--seeds", -1), "--count, --seeds and --steps must be 1 or more"),
+        (("--steps", 2, 0), "--count, --seeds and --steps must be 1 or more"),
+        (
+            ("--steps", 1001),
+            "steps must be a whole number from 1 to 1000, not 1001",
+        ),
+        (("--steps", "x"), "argument --steps: invalid int value: 'x'"),
+        (("--model", "lif"), "unknown shipped weights 'lif'"),
+        (("--model", "none.safetensors"), "no such weights file"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+    ],
+)
+def test_exam_refuses(digits, tmp_path, more, words, capsys):
+    path = tmp_path / "exam.json"
+    assert command(*exam_words(digits, "--json", path, *more)) == 2
+    assert words in one_line(capsys)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("exam", "--json", "nowhere/a.json"), ("readers", "--out", "nowhere/a.st")],
+)
+def test_a_folder_that_is_not_there_is_said_before_any_work(words, capsys):
+    assert command(*words) == 2
+    assert "cannot write nowhere" in one_line(capsys)
+
+
+def test_readers_are_written_and_tried(tmp_path, capsys, monkeypatch):
+    """Other ones than the command trains, which takes minutes."""
+    module = import_module("asr_course.readers")
+    small = train_readers(20, (2, 1), seed=0)
+    monkeypatch.setattr(module, "train_readers", lambda: small)
+    held = import_module("asr_course.exam").held_out
+    monkeypatch.setattr("asr_course.exam.held_out", lambda count: held(count // 100))
+    path = tmp_path / "readers.safetensors"
+    assert command("readers", "--out", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("drawing digits and training")
+    assert [line.split(":")[0] for line in lines[1:]] == list(laws(held(2), small))
+    monkeypatch.setattr(module, "READERS", path)
+    lr = torch.rand(5, 3, 4, 4)
+    assert torch.equal(load_readers().glance(lr), small.glance(lr))
+
+
+def test_ablate_examines_idm_on_digits(tmp_path, monkeypatch):
+    """All variants can be named; two are run, with a short exam."""
+    held = import_module("asr_course.exam").held_out
+    monkeypatch.setattr("asr_course.ablation.held_out", lambda count: held(2))
+    path = tmp_path / "a.json"
+    words = ("ablate", "--model", "idm", "--preset", "smoke", "--steps", 1)
+    more = ("--variants", "full", "as released", "--json", path, "--device", "cpu")
+    assert command(*words, *more) == 0
+    record = json.loads(path.read_text())
+    assert [(row["variant"], row["seed"]) for row in record["rows"]] == [
+        ("full", 0),
+        ("as released", 0),
+    ]
+    for row in record["rows"]:
+        assert {"accuracy", "sharpness", "consistency", "distance"} <= row.keys()
+    assert {"full", "as released"} <= ABLATIONS["idm"].keys()

@@ -10,9 +10,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import asr_course.data
-from asr_course.coords import make_coord, round_half_up
+from asr_course.characters import Characters
+from asr_course.coords import make_cell, make_coord, round_half_up
 from asr_course.data import (
     Folder,
+    PairRecipe,
+    Pairs,
     Patches,
     Procedural,
     Recipe,
@@ -215,6 +218,175 @@ def test_largest_crop_may_be_the_whole_picture():
     recipe = Recipe(batch=1, patch=8, queries=1, scale_min=4, scale_max=4)
     sample = patches([gradient(32, 32)], recipe)[0]
     assert sample.cell.tolist() == pytest.approx([2 / 32] * 2)
+
+
+# Pairs of whole pictures
+
+PAIR = PairRecipe(batch=3, patch=6, scale_max=4, noise=0)
+
+
+def pairs(images, recipe=PAIR, seed=0, length=30) -> Pairs:
+    return Pairs(images, recipe, seed, length)
+
+
+def test_pair_is_a_function_of_seed_and_index(images):
+    forwards, backwards = pairs(images), pairs(images)
+    order = [13, 0, 29, 7, 7, 28, 12, 3]
+    first = {index: forwards[index] for index in order}
+    for index in sorted(set(order), reverse=True):
+        assert same(first[index], backwards[index]), index
+    assert not torch.equal(first[0].noise, first[3].noise)
+    assert not torch.equal(first[0].lr, pairs(images, seed=1)[0].lr)
+
+
+def test_two_stages_and_one_size_for_a_batch(images):
+    """Twenty samples of thirty are of the first stage; a batch is of one stage."""
+    samples = pairs(images)
+    sides = [samples[index].target.shape[1] for index in range(30)]
+    batches = [set(sides[k : k + 3]) for k in range(0, 30, 3)]
+    assert all(len(batch) == 1 for batch in batches)
+    assert sides[:21] == [24] * 21
+    assert len(set(sides[21:])) > 1
+
+
+def test_a_pair_s_parts_fit_together(images):
+    for index in (0, 27):
+        pair = pairs(images)[index]
+        side = pair.target.shape[-1]
+        assert pair.target.shape == pair.noise.shape == (3, side, side)
+        assert pair.lr.shape == (3, 6, 6)
+        assert torch.equal(pair.coord, make_coord((side, side)))
+        assert torch.equal(pair.cell, make_cell((side, side)))
+        assert pair.target.min() >= 0 and pair.target.max() <= 1
+
+
+def sizes(recipe: PairRecipe, batches: int, length: int) -> np.ndarray:
+    """Rows and columns of some batches: (batches, 2)."""
+    samples = pairs([], recipe, length=length)
+    return np.array([samples.size_of_batch(b) for b in range(batches)])
+
+
+def test_scales_of_the_second_stage_span_their_range():
+    """400 draws of U(1, 4): mean 2.5 within three standard errors, both ends met."""
+    found = sizes(PairRecipe(batch=1, patch=64, scale_max=4, fixed=0), 400, 400)
+    assert np.array_equal(found[:, 0], found[:, 1])
+    scales = found[:, 0] / 64
+    assert 1 <= scales.min() < 1.05 and 3.95 < scales.max() <= 4
+    assert scales.mean() == pytest.approx(2.5, abs=3 * 3 / np.sqrt(12 * 400))
+    assert scales.std() == pytest.approx(3 / np.sqrt(12), rel=0.1)
+
+
+@pytest.mark.parametrize("stretch", [1, 2])
+@pytest.mark.parametrize("fixed, large", [(0, 0), (0.5, 5), (0.51, 6), (1, 10)])
+def test_the_first_stage_s_share(fixed, large, stretch):
+    recipe = PairRecipe(3, patch=64, scale_max=4, fixed=fixed, stretch=stretch)
+    found = sizes(recipe, 10, 30)
+    assert (found[:large] == 256).all()
+    assert (found[large:].prod(axis=1) < 256**2).all()
+
+
+def test_every_other_batch_has_an_aspect_of_its_own_and_as_many_pixels():
+    """Evenly spread between 1 to 3 and 3 to 1, on a scale of ratios."""
+    recipe = PairRecipe(batch=1, patch=64, scale_max=4, fixed=0, stretch=3)
+    found = sizes(recipe, 400, 400)
+    plain = sizes(PairRecipe(batch=1, patch=64, scale_max=4, fixed=0), 400, 400)
+    assert np.array_equal(found[::2], plain[::2])
+    odd = found[1::2]
+    np.testing.assert_allclose(odd.prod(axis=1), plain[1::2].prod(axis=1), rtol=0.03)
+    aspect = np.log(odd[:, 0] / odd[:, 1]) / np.log(3)
+    assert -1.02 < aspect.min() < -0.9 and 0.9 < aspect.max() < 1.02
+    assert abs(aspect.mean()) < 3 / np.sqrt(3 * 200)
+    assert aspect.std() == pytest.approx(1 / np.sqrt(3), rel=0.15)
+
+
+def test_a_stretched_pair_shows_all_of_the_picture():
+    recipe = PairRecipe(batch=1, patch=6, scale_max=4, fixed=0, stretch=2)
+    digits = Characters(1, seed=3)
+    shapes = set()
+    for index in range(12):
+        pair = pairs(digits, recipe, length=12)[index]
+        shapes.add(size := tuple(pair.target.shape[1:]))
+        found = (pair.target * 255).round().movedim(0, -1)
+        assert np.array_equal(found, resize(digits[0], size))
+        assert pair.noise.shape == pair.target.shape
+        assert torch.equal(pair.coord, make_coord(size))
+        assert torch.equal(pair.cell, make_cell(size))
+    assert any(rows > cols for rows, cols in shapes)
+    assert any(rows < cols for rows, cols in shapes)
+
+
+def test_crops_of_photographs_are_turned_and_shrunk_together(images):
+    """Where nothing is enlarged, a target is its own small version."""
+    recipe = PairRecipe(batch=3, patch=12, scale_max=1)
+    turned = 0
+    for index in range(20):
+        pair = pairs(images, recipe)[index]
+        assert torch.equal(pair.lr, pair.target)
+    image = gradient(12, 12)
+    for index in range(20):
+        target = (pairs([image], recipe)[index].target * 255).round().movedim(0, -1)
+        turned += not np.array_equal(target, image)
+    assert 12 < turned <= 20  # seven in eight
+
+
+def test_small_and_large_versions_are_of_one_crop(monkeypatch, images):
+    crops = []
+
+    def watched(image, size, rng):
+        crops.append(random_crop(image, size, rng))
+        return crops[-1]
+
+    monkeypatch.setattr(asr_course.data, "random_crop", watched)
+    for index in (0, 22, 25, 29):
+        pair = pairs(images)[index]
+        (crop,) = crops
+        assert crop.shape == (24, 24, 3)  # of the largest scale, always
+        for part in (pair.lr, pair.target):
+            pixels = (part * 255).round().movedim(0, -1).numpy()
+            assert np.array_equal(pixels, resize(crop, part.shape[1:]))
+        crops.clear()
+
+
+def test_whole_pictures_are_not_cut_or_turned():
+    digits = Characters(1, seed=3)
+    for index in (0, 5, 28):
+        pair = pairs(digits)[index]
+        side = pair.target.shape[-1]
+        expected = resize(digits[0], (side, side))
+        found = (pair.target * 255).round().movedim(0, -1)
+        assert np.array_equal(found, expected)
+        small = (pair.lr * 255).round().movedim(0, -1)
+        assert np.array_equal(small, resize(digits[0], (6, 6)))
+
+
+def test_noise_falls_on_the_small_version_alone():
+    flat = [np.full((40, 40, 3), 120, np.uint8)]
+    recipe = PairRecipe(batch=1, patch=8, scale_max=2, noise=20)
+    found = [pairs(flat, recipe)[index] for index in range(30)]
+    lr = 255 * torch.stack([pair.lr for pair in found])
+    assert lr.std().item() == pytest.approx(20, rel=0.05)
+    assert lr.mean().item() == pytest.approx(120, abs=1.5)
+    for pair in found:
+        assert torch.equal(pair.target, torch.full_like(pair.target, 120 / 255))
+
+
+def test_chance_for_diffusion_is_white_and_even():
+    samples = pairs([np.zeros((24, 24, 3), np.uint8)], length=400)
+    noise = torch.stack([samples[k].noise for k in range(60)]).flatten(1)
+    assert noise.mean().abs().item() < 0.02
+    assert noise.std().item() == pytest.approx(1, abs=0.02)
+    assert (torch.corrcoef(noise) - torch.eye(60)).abs().max() < 0.15
+    when = np.array([samples[k].when.item() for k in range(400)])
+    assert when.min() >= 0 and when.max() < 1
+    for quarter in np.histogram(when, 4, (0, 1))[0]:
+        assert 65 < quarter < 135  # 100 expected, sigma 9
+
+
+def test_recipe_of_pairs_is_the_paper_s():
+    """Faces: 16 x 16 to 128 x 128 for two thirds of the steps, 32 at a time."""
+    recipe = PairRecipe()
+    assert (recipe.batch, recipe.patch, recipe.crop) == (32, 16, 128)
+    assert recipe.fixed == pytest.approx(1_000_000 / 1_500_000)
 
 
 # Folders

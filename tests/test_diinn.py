@@ -11,14 +11,14 @@ from asr_course import build, count_parameters
 from asr_course.coords import make_cell, make_coord
 from asr_course.encoders import EDSR
 from asr_course.errors import UserError
-from asr_course.models import MODELS
+from asr_course.models import MODELS, REGRESSION
 from asr_course.models.diinn import DIINN, DIINNOptions, nearest_code
 from asr_course.models.lte import LTE, LTEOptions
 from asr_course.models.metasr import MetaSR, MetaSROptions, corner_codes
 from asr_course.weights import from_official, load_state
 
 MODES = {1: "m", 2: "mz", 3: "sz"}  # the official names of `modulation_input`
-PLAIN = [name for name in MODELS if hasattr(MODELS[name], "predict_plain")]
+PLAIN = [name for name in REGRESSION if hasattr(MODELS[name], "predict_plain")]
 VARIANTS = list(itertools.product(MODES, [0, 1]))
 
 

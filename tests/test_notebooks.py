@@ -137,6 +137,13 @@ def test_notebook_runs(path, notebook, solved):
     said = printed(executed)
     for name in names:
         assert f"{name}: {'passed' if solved else 'not attempted'}" in said
+    if path.stem == "06_idm":  # a short run of a sampler promises less
+        losses = [
+            float(x) for x in re.findall(r"(\d\.\d+) in the (?:first|last)", said)
+        ]
+        assert len(losses) == 2 and losses[1] < 0.8 * losses[0], losses
+        assert said.count("the same seed gives the same pixels") == 2
+        return
     # The small training run learned something: it beats bicubic at every scale.
     gains = [float(g) for g in re.findall(r"gain at ×\S+: ([+-]\d+\.\d+) dB", said)]
     assert len(gains) == 3

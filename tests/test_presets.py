@@ -5,10 +5,12 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from asr_course.data import Recipe
+from asr_course.characters import NOISE, PATCH
+from asr_course.data import PairRecipe, Recipe
 from asr_course.errors import UserError
 from asr_course.models import SIZES
-from asr_course.presets import PRESETS, diin_schedule, setup
+from asr_course.presets import PRESETS, diin_schedule, full_plan, setup
+from asr_course.readers import SIDE
 
 
 @pytest.mark.parametrize(
@@ -78,10 +80,45 @@ def test_plans_can_be_built(name):
         preset.full,
         preset.deep,
         preset.deep_pair,
+        preset.digits,
+        preset.digits_pair,
+        preset.digits_full,
+        preset.photographs,
     ):
         assert all(plan.size in sizes for sizes in SIZES.values())
         assert plan.schedule(0) > 0
         assert plan.pictures >= 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_train_follows_the_plan_of_its_model_and_pictures(name):
+    preset = PRESETS[name]
+    for generates in (False, True):
+        assert full_plan(preset, generates, digits=True) is preset.digits_full
+    assert full_plan(preset, True, digits=False) is preset.photographs
+    assert full_plan(preset, False, digits=False) is preset.full
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop"])
+def test_small_presets_sit_the_exam_that_is_set(name):
+    """Its digits have 4 x 4 pixels and its noise; a larger scale is never trained."""
+    preset = PRESETS[name]
+    for plan in (preset.digits, preset.digits_pair, preset.digits_full):
+        assert (plan.recipe.patch, plan.recipe.noise) == (PATCH, NOISE)
+        assert plan.recipe.crop <= SIDE
+
+
+def test_gpu_preset_is_idm_s_recipe_for_faces():
+    """A million steps at x8, half a million at random scales at a fifth of the rate."""
+    plan = PRESETS["gpu"].photographs
+    assert plan.size == "paper" and plan.recipe == PairRecipe()
+    assert plan.schedule.steps == 1_500_000
+    rates = [plan.schedule(step) for step in (0, 999_999, 1_000_000, 1_499_999)]
+    assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5])
+    samples = plan.recipe.samples([], 0, plan.schedule.steps * plan.recipe.batch)
+    assert samples.size_of_batch(0) == samples.size_of_batch(999_999) == (128, 128)
+    rows, cols = samples.size_of_batch(1_000_000)
+    assert rows == cols < 128
 
 
 def test_gpu_preset_is_the_papers_recipe():

@@ -1,5 +1,6 @@
 """Widgets that look inside one method: what they show, and what they compute."""
 
+import asyncio
 import io
 import re
 from fractions import Fraction
@@ -16,8 +17,10 @@ from asr_course import build, plots
 from asr_course.coords import make_cell
 from asr_course.images import to_tensor
 from asr_course.models.diif import DIIFOptions
+from asr_course.models.idm import noise_source
 from asr_course.probes import (
     BranchProbe,
+    DenoisingPlayer,
     DigitExplorer,
     LatentProbe,
     RateProbe,
@@ -257,7 +260,8 @@ def test_the_finished_curve_outlives_its_widget(shown):
 def shown(monkeypatch):
     """What a notebook would display."""
     found = []
-    for place in ("plots", "probes.diif", "probes.hiif", "probes.tools"):
+    places = ("plots", "probes.diif", "probes.hiif", "probes.idm", "probes.tools")
+    for place in places:
         monkeypatch.setattr(f"asr_course.{place}.display", found.append)
     return found
 
@@ -1361,3 +1365,232 @@ def test_words_say_how_far_rates_go(written):
         assert title.startswith(f"layer {k + 1},")
         far = abs(layer["rates"] - 1).max()
         assert ends == f"blue {1 - far:.2f}, white 1, orange {1 + far:.2f}"
+
+
+# DenoisingPlayer
+
+
+class Calls(list):
+    """Sees every question to a network: how many, and to how many pictures."""
+
+    def __init__(self, model):
+        model.unet.register_forward_pre_hook(
+            lambda _, given: self.append(len(given[0]))
+        )
+
+
+def player(samples=2, **options) -> DenoisingPlayer:
+    """From 4 x 5 to 12 x 15 pixels, step by step."""
+    model = awake(build("idm", "tiny", **options))
+    made = DenoisingPlayer(model, picture(4, 5), samples, scale=3)
+    made.calls = Calls(model)
+    return made
+
+
+def pixels_of(playing) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(playing.picture.data)))
+
+
+def steps_of(playing, size, seed, scale) -> list:
+    """The chain that a player should show."""
+    lr = to_tensor(playing.image).repeat(playing.samples, 1, 1, 1)
+    return list(playing.model.chain(lr, size, 25, seed, scale=scale))
+
+
+def same_films(film, steps) -> bool:
+    return len(film.steps) == len(steps) and all(
+        torch.allclose(a.y, b.y, atol=1e-5) and torch.allclose(a.y0, b.y0, atol=1e-5)
+        for a, b in zip(film.steps, steps, strict=True)
+    )
+
+
+def test_a_film_is_the_sampler_s_chain_from_noise_to_pictures():
+    playing = player()
+    assert playing.error is None
+    film = playing.film
+    assert [step.done for step in film.steps] == list(range(1, 26))
+    assert same_films(film, steps_of(playing, (12, 15), 0, 3.0))
+    lr = torch.zeros(2, 3, 4, 5)
+    assert torch.equal(film.noise, noise_source(lr, (12, 15), 0)())
+    noise, nothing = film.still(0)
+    assert torch.equal(noise, film.noise) and nothing is None
+    y, belief = film.still(25)
+    assert torch.allclose(y, belief, atol=1e-5)  # the end is what it believes in
+    assert film.still(7)[0] is film.steps[6].y
+
+
+def test_the_step_slider_turns_pages_without_sampling():
+    playing = player()
+    seen = [pixels_of(playing)]
+    assert playing.step.value == 25 and "√γ = 1.00" in playing.status.value
+    for number, share in ((0, "0.00"), (7, r"0.4\d"), (20, r"0.9\d")):
+        playing.step.value = number
+        seen.append(pixels_of(playing))
+        assert not np.array_equal(seen[-1], seen[-2])
+        assert re.search(f"step {number} of 25.*√γ = {share}", playing.status.value)
+        assert f"after step {number} of 25" in playing.picture.alt
+    playing.step.value = 25
+    assert np.array_equal(pixels_of(playing), seen[0])
+    assert playing.calls == []
+
+
+def test_the_share_of_picture_is_the_schedule_s():
+    """Ten steps of 25 go from time 1000 to 600."""
+    playing = player()
+    playing.step.value = 10
+    share = playing.model.gamma[600].sqrt().item()
+    assert f"√γ = {share:.2f}" in playing.status.value
+
+
+@pytest.mark.parametrize("number", [0, 7, 25])
+def test_noisy_pictures_stand_above_beliefs(number, monkeypatch):
+    playing, sheets = player(), []
+    monkeypatch.setattr(
+        plots, "gallery", lambda *given, **more: sheets.append((given, more))
+    )
+    playing.render(playing.film, number)
+    (((lr, *pictures), titles, side), more), *_ = sheets
+    assert np.array_equal(lr, playing.image)
+    assert more == {"columns": 3}  # the input and two samples
+    above, (white, *below) = pictures[:2], pictures[2:]
+    assert (white == 255).all()
+    y, belief = playing.film.still(number)
+    for k in range(2):
+        assert torch.equal(above[k], 0.5 + 0.5 * y[k])
+        if number:
+            assert torch.equal(below[k], 0.5 + 0.5 * belief[k])
+        else:
+            assert (below[k] == 1).all()
+    assert titles == ["input", "seed 0", "seed 1", "", "belief", "belief"]
+
+
+def test_another_seed_shares_no_picture():
+    playing = player()
+    first, before = playing.film, playing.picture.data
+    playing.seed.value = 1
+    assert playing.error is None and playing.picture.data != before
+    assert same_films(playing.film, steps_of(playing, (12, 15), 2, 3.0))
+    for k in range(2):
+        for other in first.noise:
+            assert not torch.equal(playing.film.noise[k], other)
+    playing.seed.value = 0
+    assert same_films(playing.film, first.steps)
+
+
+def test_all_samples_are_drawn_at_once():
+    playing = player(samples=3)
+    playing.seed.value = 4
+    assert playing.calls == [3] * 25
+
+
+def test_another_scale_makes_another_size_and_is_told():
+    playing = player()
+    playing.scale.value = 4.4
+    assert playing.error is None and playing.told.value == 4.4
+    assert playing.film.noise.shape == (2, 3, 18, 22)
+    assert same_films(playing.film, steps_of(playing, (18, 22), 0, 4.4))
+    assert "4×5 → 18×22" in playing.status.value
+    assert "told" not in playing.status.value
+
+
+def test_a_scale_that_is_not_true_is_told_and_noted():
+    playing = player()
+    honest = playing.film
+    playing.told.value = 6.5
+    assert playing.film.noise.shape == (2, 3, 12, 15)
+    assert same_films(playing.film, steps_of(playing, (12, 15), 0, 6.5))
+    assert not same_films(playing.film, honest.steps)
+    assert "told that the scale is ×6.5" in playing.status.value
+    playing.scale.value = 5
+    assert playing.told.value == 5 and "told" not in playing.status.value
+
+
+def test_a_film_that_cannot_be_is_shown_not_raised(monkeypatch):
+    playing = player()
+    before = playing.picture.data
+    monkeypatch.setattr("asr_course.models.idm.LARGEST", 200)
+    playing.scale.value = 4  # 320 pixels
+    assert "200 pixels at most" in str(playing.error)
+    assert "Not drawn: IDM makes a picture as a whole" in playing.status.value
+    assert playing.picture.data == before
+    playing.scale.value = 3
+    assert playing.error is None and "12×15" in playing.status.value
+
+
+def test_a_player_puts_its_model_into_eval_mode():
+    model = build("idm", "tiny", dropout=0.5)
+    assert model.training
+    assert not DenoisingPlayer(model, picture(2, 2), 1, scale=2).model.training
+
+
+async def until(playing, words: str) -> None:
+    """Wait while the event loop works."""
+    while words not in playing.status.value:
+        await asyncio.sleep(0)
+
+
+def test_inside_a_loop_it_says_how_far_it_is():
+    playing, said = player(), []
+    playing.status.observe(lambda change: said.append(change["new"]), "value")
+
+    async def play():
+        playing.seed.value = 3
+        assert playing.calls == []  # not yet: the move itself must not wait
+        await playing._task
+
+    asyncio.run(play())
+    assert said[:-1] == [f"sampling … {k}/25" for k in range(1, 26)]
+    assert "step 25 of 25" in said[-1]
+    assert same_films(playing.film, steps_of(playing, (12, 15), 6, 3.0))
+
+
+def test_a_newer_request_ends_the_older_film():
+    playing = player()
+
+    async def play():
+        playing.seed.value = 1
+        await until(playing, "sampling … 4/25")
+        playing.seed.value = 2
+        older = playing._task
+        playing.scale.value = 4
+        await playing._task
+        await older
+
+    asyncio.run(play())
+    assert playing.error is None
+    assert 29 <= len(playing.calls) <= 31  # not three times 25
+    assert same_films(playing.film, steps_of(playing, (16, 20), 4, 4.0))
+
+
+def test_errors_inside_a_loop_are_shown_too(monkeypatch):
+    playing = player()
+
+    def broken(*_, **__):
+        raise RuntimeError("no noise today")
+
+    async def play():
+        playing.seed.value = 1
+        await playing._task
+
+    monkeypatch.setattr(playing.model, "chain", broken)
+    asyncio.run(play())
+    assert "no noise today" in str(playing.error)
+    assert playing.status.value.endswith("Not drawn: no noise today</span>")
+
+
+def test_stills_are_displayed_for_readers_on_paper(shown, monkeypatch):
+    playing, sheets, gallery = player(), [], plots.gallery
+
+    def watched(*given, **more):
+        sheets.append(given)
+        return gallery(*given, **more)
+
+    monkeypatch.setattr(plots, "gallery", watched)
+    playing.show()
+    assert shown[0] is playing and "One sample after steps" in shown[1].alt
+    ((pictures, titles, _),) = sheets
+    assert titles[:6] == [f"step {n}" for n in (0, 5, 10, 15, 20, 25)]
+    assert torch.equal(pictures[0], 0.5 + 0.5 * playing.film.noise[0])
+    assert torch.equal(pictures[3], 0.5 + 0.5 * playing.film.steps[14].y[0])
+    assert (pictures[6] == 1).all()
+    assert torch.equal(pictures[11], 0.5 + 0.5 * playing.film.steps[24].y0[0])

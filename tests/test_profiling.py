@@ -13,7 +13,7 @@ from torch import nn
 from asr_course import build, count_parameters
 from asr_course.coords import make_cell, make_coord
 from asr_course.encoders import ENCODERS
-from asr_course.models import DEFAULT_ENCODER, MODELS
+from asr_course.models import DEFAULT_ENCODER, MODELS, REGRESSION
 from asr_course.profiling import (
     TensorMemory,
     format_profile,
@@ -175,7 +175,7 @@ FORMULAS = [
 
 
 def test_every_model_has_a_formula_here():
-    assert {name for name, *_ in FORMULAS} == set(MODELS)
+    assert {name for name, *_ in FORMULAS} == set(REGRESSION)
 
 
 @pytest.mark.parametrize("size, s", [((5, 7), 3), ((90, 160), 16)])
@@ -356,7 +356,9 @@ def test_diin_multiplies_as_its_formula_when_all_queries_are_at_hand(options):
 
 
 def test_every_plain_formula_is_counted():
-    plain = {name for name in MODELS if hasattr(build(name, "tiny"), "predict_plain")}
+    plain = {
+        name for name in REGRESSION if hasattr(build(name, "tiny"), "predict_plain")
+    }
     assert plain == {"liif", "diinn", "metasr"}
 
 
@@ -380,7 +382,7 @@ def test_profile_counts_what_runs(name, by_hand):
     assert row["macs_run"] < row["macs_paper"]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", REGRESSION)
 def test_every_model_can_be_profiled(name):
     row = profile(name, "tiny", (3, 4), 2)
     assert row["macs_run"] > 12 * TINY and row["peak_mb"] > 0

@@ -558,3 +558,59 @@ def test_the_model_is_left_as_it_was():
     assert all(p.grad is None for p in model.parameters())
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+# Models that draw their answer
+
+
+@pytest.fixture(scope="module")
+def idm():
+    """An untrained IDM of size tiny."""
+    torch.manual_seed(0)
+    return awake(build("idm", "tiny"))
+
+
+def drawn(model, pixels, size, **how) -> np.ndarray:
+    """What its sampler gives, as pixels."""
+    found = model.sample(to_tensor(pixels), size, **how)[0]
+    return (255 * found).round().byte().movedim(0, -1).numpy()
+
+
+def test_a_drawn_picture_is_that_of_its_steps_and_seed(idm):
+    pixels, size = picture(4, 5), (9, 13)
+    for how in ({}, {"steps": 3}, {"steps": 3, "seed": 2}):
+        found = upscale(idm, Image.fromarray(pixels), size=size, **how)
+        assert np.array_equal(found, drawn(idm, pixels, size, **how))
+    once, again = (upscale(idm, Image.fromarray(pixels), 2.5) for _ in range(2))
+    assert np.array_equal(once, again) and once.size == (13, 10)  # columns, rows
+
+
+def test_progress_of_a_sampler_is_told_step_by_step(idm):
+    told = []
+    upscale(idm, Image.fromarray(picture(4, 5)), 2, on_progress=told.append, steps=4)
+    assert told == [0.25, 0.5, 0.75, 1]
+
+
+def test_a_window_of_a_drawn_picture_is_a_crop_of_it(idm):
+    lr = to_tensor(picture(4, 5))
+    full = render(idm, lr, (12, 15))
+    assert torch.equal(full, idm.sample(lr, (12, 15))[0])
+    part = render(idm, lr, (12, 15), window=(2, 3, 7, 8), tile=2)
+    assert torch.equal(part, full[:, 2:9, 3:11])
+    with pytest.raises(ValueError, match="does not lie inside"):
+        render(idm, lr, (12, 15), window=(2, 3, 11, 8))
+
+
+def test_grey_and_transparency_of_drawn_pictures(idm):
+    grey = Image.fromarray(picture(4, 5)).convert("L")
+    assert upscale(idm, grey, 2, steps=2).mode == "L"
+    clear = Image.fromarray(picture(4, 5))
+    clear.putalpha(100)
+    found = upscale(idm, clear, 2, steps=2)
+    assert found.mode == "RGBA" and found.getpixel((3, 3))[3] == 100
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_senseless_steps_are_refused(idm, steps):
+    with pytest.raises(UserError, match="from 1 to 1000"):
+        upscale(idm, Image.fromarray(picture(4, 5)), 2, steps=steps)

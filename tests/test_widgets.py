@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import io
 
+import ipywidgets as ipw
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from asr_course import build, widgets
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_crops, to_pixels, to_tensor
 from asr_course.render import decode_rows, encode, gather, render
-from asr_course.widgets import VIEW, ScaleExplorer, crop_resized
+from asr_course.widgets import VIEW, LatestWins, ScaleExplorer, crop_resized
 
 
 @pytest.fixture
@@ -320,3 +321,184 @@ def test_crop_resized_is_a_crop_of_the_resized_picture(scale):
     top, left, rows, cols = window
     crop = full[top : top + rows, left : left + cols].astype(int)
     assert np.abs(crop - crop_resized(pixels, size, window)).max() <= 1
+
+
+# Of many requests the latest wins
+
+
+class Chores(LatestWins):
+    """Works in five pieces on the word that was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.word, self.status = "", ipw.HTML("idle")
+        self.done, self.shown, self.said = [], [], []
+        self.status.observe(lambda change: self.said.append(change["new"]), "value")
+
+    def steps(self):
+        word = self.word
+        if not word:
+            raise ValueError("nothing <was> asked")
+        for k in range(5):
+            self.done.append(word)
+            yield f"{word} {k}" if k % 2 else None
+        return word.upper()
+
+    def _show(self, view):
+        self.shown.append(view)
+
+    def ask(self, word):
+        self.word = word
+        self.request()
+
+
+def test_without_a_loop_work_is_done_at_once_and_in_silence():
+    chores = Chores()
+    for word in ("a", "b"):
+        chores.ask(word)
+    assert chores.shown == ["A", "B"]
+    assert chores.said == []
+
+
+def test_in_a_loop_work_that_is_not_wanted_any_more_ends():
+    chores = Chores()
+
+    async def work():
+        chores.ask("never")
+        chores.ask("begun")
+        while "begun 1" not in chores.said:
+            await asyncio.sleep(0)
+        older = chores._task
+        chores.ask("last")
+        await older
+        await chores._task
+
+    asyncio.run(work())
+    assert chores.shown == ["LAST"]
+    assert chores.done.count("last") == 5 and "never" not in chores.done
+    assert 2 <= chores.done.count("begun") <= 3
+    assert chores.said == ["begun 1", "last 1", "last 3"]
+
+
+def test_now_means_now_even_in_a_loop():
+    chores = Chores()
+
+    async def work():
+        chores.word = "a"
+        chores.request(now=True)
+        assert chores.shown == ["A"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True])
+def test_what_goes_wrong_is_said(in_a_loop):
+    chores = Chores()
+
+    async def work():
+        chores.ask("")
+        await chores._task
+
+    asyncio.run(work()) if in_a_loop else chores.ask("")
+    assert isinstance(chores.error, ValueError)
+    assert "Not drawn: nothing &lt;was&gt; asked" in chores.status.value
+    assert chores.shown == []
+
+
+# Models that draw their answer
+
+
+def drawing(**models) -> ScaleExplorer:
+    """An explorer of an IDM that shows 8 x 8 as 24 x 24 pixels, and perhaps others."""
+    models = {"IDM": awake(build("idm", "tiny")), **models}
+    made = ScaleExplorer(models, picture(32, 32), scale=3)
+    made.calls = []
+    models["IDM"].unet.register_forward_hook(lambda *_: made.calls.append(1))
+    return made
+
+
+def sample_of(explorer, size, seed=0) -> np.ndarray:
+    found = explorer.models["IDM"].sample(to_tensor(explorer.lr), size, 25, seed)
+    return to_pixels(found[0])
+
+
+def test_a_drawn_panel_is_a_crop_of_the_sample():
+    explorer = drawing()
+    assert explorer.error is None
+    assert np.array_equal(explorer.view.panels["IDM"], sample_of(explorer, (24, 24)))
+    assert "25 steps of sampling, seed 0" in explorer.status.value
+    view = explorer.render(5, view=20)  # a window of 40 x 40
+    top, left, rows, cols = view.window
+    assert (rows, cols) == (20, 20)
+    whole = sample_of(explorer, (40, 40))
+    assert np.array_equal(
+        view.panels["IDM"], whole[top : top + rows, left : left + cols]
+    )
+
+
+def test_another_seed_draws_another_picture():
+    explorer = drawing()
+    before = explorer.view.panels["IDM"]
+    explorer.seed.value = 7
+    assert explorer.error is None and "seed 7" in explorer.status.value
+    assert np.array_equal(explorer.view.panels["IDM"], sample_of(explorer, (24, 24), 7))
+    assert not np.array_equal(explorer.view.panels["IDM"], before)
+    explorer.seed.value = 0
+    assert np.array_equal(explorer.view.panels["IDM"], before)
+
+
+def test_a_seed_stands_there_only_where_a_model_draws(explorer):
+    assert explorer.seed not in explorer.children
+    assert "seed" not in explorer.status.value
+    both = drawing(LIIF=tiny())
+    assert both.seed in both.children
+    both.tabs.value = "LIIF"
+    assert both.error is None and "sampling" not in both.status.value
+
+
+def test_how_far_the_sampler_is_and_a_newer_move_ends_the_older():
+    explorer, said = drawing(), []
+    explorer.status.observe(lambda change: said.append(change["new"]), "value")
+
+    async def move():
+        explorer.slider.value = 2
+        while "sampling … 5/25" not in said:
+            await asyncio.sleep(0)
+        explorer.slider.value = 4
+        await explorer._task
+
+    asyncio.run(move())
+    assert explorer.error is None
+    side = explorer.view.size[0]
+    assert side == 32 and "32×32" in explorer.status.value
+    assert [s for s in said if "sampling …" in s][-1] == "sampling … 25/25"
+    assert 30 <= len(explorer.calls) <= 31  # not twice 25
+    assert np.array_equal(
+        explorer.view.panels["IDM"], sample_of(explorer, (side, side))
+    )
+
+
+def test_a_drawn_output_that_is_too_large_is_said(monkeypatch):
+    monkeypatch.setattr("asr_course.models.idm.LARGEST", 1000)
+    explorer = drawing()
+    before = explorer.picture.data
+    explorer.slider.value = 6
+    assert "1000 pixels at most" in explorer.status.value
+    assert explorer.picture.data == before
+    explorer.slider.value = 3
+    assert explorer.error is None
+
+
+def test_an_input_of_one_s_own_is_used(liif):
+    """It may have noise on it, which shrinking the truth does not give."""
+    lr = picture(8, 8, seed=5)
+    explorer = ScaleExplorer(liif, picture(32, 32), scale=3, lr=lr)
+    assert np.array_equal(explorer.lr, lr)
+    with torch.inference_mode():
+        full = to_pixels(render(liif, to_tensor(lr), explorer.view.size))
+    assert levels_apart(explorer.view.panels["model"], full) <= 1
+    bicubic = resize(lr, explorer.view.size)
+    assert levels_apart(explorer.view.panels["bicubic"], bicubic) <= 1
+    assert not np.array_equal(ScaleExplorer(liif, picture(32, 32)).lr, lr)
+    explorer.set_image(picture(32, 32, seed=2))  # another photograph is shrunk again
+    assert np.array_equal(explorer.lr, resize(picture(32, 32, seed=2), (8, 8)))

@@ -8,11 +8,12 @@ from torch import nn
 
 from asr_course.encoders import ENCODERS
 from asr_course.errors import UserError, choose
-from asr_course.models import diif, diin, diinn, hiif, liif, lte, metasr
+from asr_course.models import diif, diin, diinn, hiif, idm, liif, lte, metasr
 from asr_course.models.diif import DIIF, DLTE
 from asr_course.models.diin import DIIN
 from asr_course.models.diinn import DIINN
 from asr_course.models.hiif import HIIF
+from asr_course.models.idm import IDM
 from asr_course.models.liif import LIIF
 from asr_course.models.lte import LTE
 from asr_course.models.metasr import MetaSR
@@ -26,7 +27,9 @@ MODELS = {
     "dlte": DLTE,
     "hiif": HIIF,
     "diin": DIIN,
+    "idm": IDM,
 }
+REGRESSION = [name for name, model in MODELS.items() if not model.generates]
 SIZES = {
     "liif": liif.SIZES,
     "metasr": metasr.SIZES,
@@ -36,6 +39,7 @@ SIZES = {
     "dlte": diif.DLTE_SIZES,
     "hiif": hiif.SIZES,
     "diin": diin.SIZES,
+    "idm": idm.SIZES,
 }
 ABLATIONS = {
     "liif": liif.ABLATIONS,
@@ -43,6 +47,7 @@ ABLATIONS = {
     "diif": diif.ABLATIONS,
     "hiif": hiif.ABLATIONS,
     "diin": diin.ABLATIONS,
+    "idm": idm.ABLATIONS,
 }
 DEFAULT_ENCODER = {
     "paper": "edsr-baseline",
@@ -97,6 +102,10 @@ def check_option(key: str, kind, value):
         if type(value) is int and value > 0:
             return value
         raise UserError(f"{key} must be a whole number above 0, not {value!r}")
+    if kind is float:
+        if type(value) in (int, float) and 0 <= value < 1:
+            return float(value)
+        raise UserError(f"{key} must be a number in [0, 1), not {value!r}")
     return choose(key, value, get_args(kind))  # a Literal
 
 

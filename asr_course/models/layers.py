@@ -63,6 +63,7 @@ class ImplicitModel(nn.Module):
 
     """
 
+    generates = False  # answers with the average of all plausible pictures
     sums: Sequence[str] = ()  # queries are answered one by one; see `NonLocalModel`
 
     def __init__(self, encoder: nn.Module, options):
@@ -115,6 +116,10 @@ class ImplicitModel(nn.Module):
 
     def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         return self.decode(self.encode(lr), coord, cell)
+
+    def residual(self, network, sample) -> Tensor:
+        """What training makes small; `network` is this model, perhaps wrapped."""
+        return network(sample.lr, sample.coord, sample.cell) - sample.target
 
 
 @dataclass(frozen=True)
