@@ -8,7 +8,6 @@ noise at every step, so they learn no picture by heart.
 Letters: B batch, h w rows and columns.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from asr_course.characters import DIGITS, NOISE, PATCH, draw_character
 from asr_course.encoders import conv
 from asr_course.images import atomic, resize
+from asr_course.training import Schedule
 
 READERS = Path(__file__).resolve().parent.parent / "data" / "readers.safetensors"
 SIDE = 32  # rows and columns that a close look resizes to
@@ -89,10 +89,11 @@ def add_noise(small: Tensor, rng: torch.Generator) -> Tensor:
 def train_reader(reader: nn.Module, pictures: Tensor, labels: Tensor, spoil, steps):
     """Train a reader in place with Adam and a cross-entropy loss, batch 256."""
     rng = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(reader.parameters(), 1e-3)
+    schedule = Schedule(steps, warmup=0)
+    optimizer = torch.optim.Adam(reader.parameters(), schedule.rate)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+            group["lr"] = schedule(step)
         batch = torch.randint(len(labels), (256,), generator=rng)
         logits = reader(spoil(pictures[batch], rng))
         loss = F.cross_entropy(logits, labels[batch])
