@@ -10,7 +10,7 @@ INDEX := $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
 # Jupyter refuses to start as root, which is what containers usually are.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test setup outputs lint clean
+.PHONY: lab test setup outputs pages lint clean
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) \
@@ -33,6 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 # Run every notebook and store its outputs, cleaned and stamped.
 outputs: $(STAMP)
 	$(BIN)/python tests/notebook_tools.py outputs
+
+# Write the tables of README.md and docs/ from data/results.
+pages: $(STAMP)
+	$(BIN)/python tests/pages.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

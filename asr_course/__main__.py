@@ -132,6 +132,17 @@ def parser() -> argparse.ArgumentParser:
     re.set_defaults(run=run_readers)
     re.add_argument("--out", type=Path, required=True, help="a .safetensors file")
 
+    cl = commands.add_parser("claims", help="the papers' claims beside our records")
+    cl.set_defaults(run=run_claims)
+    cl.add_argument("--json", type=Path, help="write the record to this file")
+
+    se = commands.add_parser("seams", help="where outputs jump")
+    se.set_defaults(run=run_seams)
+    se.add_argument("--model", nargs="+", default=["liif"], help="weights, or a file")
+    se.add_argument("--scales", type=int, nargs="+", default=[8, 16, 32])
+    se.add_argument("--json", type=Path, help="write the record to this file")
+    se.add_argument("--device", default="auto")
+
     ab = commands.add_parser("ablate", help="train and score a method's variants")
     ab.set_defaults(run=run_ablate)
     ab.add_argument("--model", default="liif", help="which method")
@@ -224,16 +235,22 @@ def run_evaluate(args) -> None:
     from asr_course.metrics import evaluate, format_rows
     from asr_course.records import save_record, write_json
     from asr_course.training import pick_device
-    from asr_course.weights import load_model
+    from asr_course.weights import find_weights, load_model, read_card
 
     check_files(args.json, args.record)
     if args.save and args.save.exists() and not args.save.is_dir():
         raise UserError(f"--save takes a folder, and {args.save} is a file")
+    if args.record and len({Path(name).name for name in args.model}) < len(args.model):
+        raise UserError("a record names weights by their file names: give them others")
     several = len(args.model) * len(args.data) * len(args.protocol) > 1
     device = pick_device(args.device)
-    rows = []
+    rows, trained = [], {}
     for name in args.model:
-        model = None if name == "bicubic" else load_model(name).to(device)
+        model, about = None, {}
+        if name != "bicubic":
+            model, card = load_model(name).to(device), read_card(find_weights(name))
+            about = {"method": card["config"]["name"], "seed": card.get("seed")}
+            trained[Path(name).name] = card.get("command")
         for data, protocol in product(args.data, args.protocol):
             save = args.save
             if save and several:
@@ -250,7 +267,7 @@ def run_evaluate(args) -> None:
                 name=name,
             )
             print(format_rows(found), flush=True)
-            rows += found
+            rows += [{**row, **about} for row in found]
     if args.json:
         write_json(args.json, rows)
     if args.record:
@@ -260,7 +277,7 @@ def run_evaluate(args) -> None:
         command += f" --data {' '.join(folder.name for folder in args.data)}"
         command += f" --scales {' '.join(f'{scale:g}' for scale in args.scales)}"
         command += f" --protocol {' '.join(args.protocol)} --grey {args.grey}"
-        save_record(args.record, rows, command)
+        save_record(args.record, rows, command, trained=trained)
 
 
 def schedule_of(plan, args):
@@ -453,6 +470,47 @@ def run_readers(args) -> None:
     save_readers(readers, args.out, {"command": "python -m asr_course readers"})
     for name, value in laws(held_out(2000), readers).items():
         print(f"{name}: {value:.4g}")
+
+
+def run_seams(args) -> None:
+    from asr_course.compare import seams
+    from asr_course.records import save_record
+    from asr_course.training import pick_device
+    from asr_course.weights import load_model
+
+    check_files(args.json)
+    for scale in args.scales:
+        if scale % 2 or not 2 <= scale <= 64:
+            raise UserError(f"--scales are even numbers from 2 to 64, not {scale}")
+    rows, device = [], pick_device(args.device)
+    models = {name: load_model(name).to(device) for name in args.model}
+    for name, model in models.items():
+        if model.generates:
+            raise UserError(f"{name} draws its answer: it has no function to follow")
+    print("model          scale   border   centre")
+    for name, model in models.items():
+        for scale in args.scales:
+            row = {"model": Path(name).name, "scale": scale, **seams(model, scale)}
+            print(
+                f"{row['model']:14} {scale:5} {row['border']:8.2f} {row['centre']:8.2f}"
+            )
+            rows.append(row)
+    if args.json:
+        names = " ".join(Path(name).name for name in args.model)
+        command = f"python -m asr_course seams --model {names}"
+        command += f" --scales {' '.join(map(str, args.scales))}"
+        save_record(args.json, rows, command)
+
+
+def run_claims(args) -> None:
+    from asr_course.claims import format_tally, ledger
+    from asr_course.records import save_record
+
+    check_files(args.json)
+    rows = ledger()
+    print(format_tally(rows))
+    if args.json:
+        save_record(args.json, rows, "python -m asr_course claims")
 
 
 def run_ablate(args) -> None:

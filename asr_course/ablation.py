@@ -6,6 +6,7 @@ draw their answer (IDM) train on drawn digits and sit the exam of `asr_course.ex
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -21,14 +22,18 @@ from asr_course.presets import Plan
 from asr_course.readers import load_readers
 from asr_course.training import set_seed, train
 
+# Variants that change the training and leave the model alone, for every method.
+TRAINING = {"x4-only": {"scale_min": 4.0, "scale_max": 4.0}}
+
 
 def train_variant(
     name: str, variant: str, plan: Plan, seed: int, pictures: Sequence, device="auto"
 ) -> nn.Module:
     """One variant of a method, trained from `seed` by `plan`, in eval mode."""
     set_seed(seed)
-    model = build(name, plan.size, **ABLATIONS[name][variant])
-    train(model, pictures, plan.recipe, plan.schedule, seed=seed, device=device)
+    model = build(name, plan.size, **ABLATIONS[name].get(variant, {}))
+    recipe = replace(plan.recipe, **TRAINING.get(variant, {}))
+    train(model, pictures, recipe, plan.schedule, seed=seed, device=device)
     return model
 
 
@@ -44,14 +49,15 @@ def ablate(
     """Train and score variants of a method: a row for each variant, seed and scale.
 
     For IDM a row for each variant and seed, at the exam's scale. variants: keys of
-    ABLATIONS[name]; all of them if empty. on_run: called with (variant, seed) after
-    every training run.
+    ABLATIONS[name], or of TRAINING; all of the former if empty. on_run: called with
+    (variant, seed) after every training run.
     """
     choose("model with ablations", name, ABLATIONS)
     check_scales(scales)
+    generates = MODELS[name].generates  # from whole pictures, with another recipe
+    known = [*ABLATIONS[name], *([] if generates else TRAINING)]
     for variant in variants:
-        choose(f"variant of {name}", variant, ABLATIONS[name])
-    generates = MODELS[name].generates
+        choose(f"variant of {name}", variant, known)
     photos, rows = sample_crops(), []
     for seed in seeds:
         kind = Characters if generates else Procedural

@@ -309,3 +309,29 @@ def idm_idea():
     right.set(xlim=(-0.75, 7.2), ylim=(-2, 2.6), aspect="equal")
     right.axis("off")
     return figure
+
+
+def seeds_idea():
+    """Two pairs of methods with three seeds each: one pair is apart, one is not."""
+    figure, plot = plt.subplots(figsize=(6.4, 3.2))
+    pairs = {
+        "apart: every seed of A\nis above every seed of B": [
+            (5.0, 5.4, 6.2),
+            (2, 3, 4),
+        ],
+        "not apart: the ranges\noverlap": [(3.1, 4.6, 6), (2, 3.6, 4.4)],
+    }
+    for k, (title, methods) in enumerate(pairs.items()):
+        for side, (name, scores) in enumerate(zip("AB", methods, strict=True)):
+            x, colour = 3 * k + side, COLOURS[side]
+            low, high = min(scores), max(scores)
+            plot.add_patch(
+                Rectangle((x - 0.3, low), 0.6, high - low, color=colour, alpha=0.25)
+            )
+            plot.plot([x] * 3, scores, "o", color=colour, markersize=9)
+            plot.annotate(name, (x, 1.2), ha="center", fontsize=13)
+        plot.annotate(title, (3 * k + 0.5, 6.7), ha="center", fontsize=11)
+    plot.set(xlim=(-0.8, 4.8), ylim=(0.9, 7.8), ylabel="score, one dot a seed")
+    plot.spines[["top", "right", "bottom"]].set_visible(False)
+    plot.set(xticks=[], yticks=[])
+    return figure

@@ -106,14 +106,15 @@ def lr_psnr(sr: Tensor, hr: Tensor, scale: float) -> float:
     return psnr(*small)
 
 
-def seam(picture: Tensor, scale: int) -> float:
+def seam(picture: Tensor, scale: int, where: float = 0.0) -> float:
     """How much the borders of low-resolution pixels show in a (3, h, w) picture.
 
     The mean step between rows where a border is crossed, over the mean step elsewhere;
-    `scale` is whole, and the picture begins at a border.
+    `scale` is whole, and the picture begins at a border. where: which line in a
+    low-resolution pixel, 0 its border, 0.5 its centre (`scale` even).
     """
     step = (picture[:, 1:] - picture[:, :-1]).abs().mean(dim=(0, 2))  # (h - 1,)
-    crossing = torch.arange(1, len(step) + 1) % scale == 0
+    crossing = torch.arange(1, len(step) + 1) % scale == round(where * scale)
     return float(step[crossing].mean() / step[~crossing].mean())
 
 

@@ -113,7 +113,10 @@ def axes(columns: int = 1, width: float = 4.6, height: float = 3.2):
     return figure, plots
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Display a table; its cells may hold Markdown."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], fold: str = "") -> None:
+    """Display a table; its cells may hold Markdown. fold: hide it behind this title."""
     lines = [heads, ["---"] * len(heads), *rows]
-    display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    if fold:
+        text = f"<details><summary>{fold}</summary>\n\n{text}\n\n</details>"
+    display(Markdown(text))

@@ -64,7 +64,7 @@ SMOKE = Plan(
     Schedule(steps=80, rate=3e-3),
     pictures=8,
 )
-DEEP_SMOKE = replace(SMOKE, schedule=Schedule(steps=160, rate=1e-3))
+DEEP_SMOKE = replace(SMOKE, schedule=Schedule(steps=100, rate=1.5e-3))
 LESSON = Plan("tiny", replace(SMALL, batch=8), Schedule(steps=800, rate=3e-3))
 DEEP_LESSON = replace(LESSON, schedule=Schedule(steps=600, rate=1e-3))
 EVENING = Plan("laptop", SMALL, Schedule(steps=3000, rate=1e-3), pictures=400)

@@ -72,11 +72,16 @@ def load_pretrained(name: str) -> nn.Module:
     return load_weights(shipped()[choose("shipped weights", name, shipped())])
 
 
+def find_weights(name_or_file: str) -> Path:
+    """The file of shipped weights by name, or a .safetensors file by its path."""
+    if str(name_or_file).endswith(".safetensors"):
+        return Path(name_or_file)
+    return shipped()[choose("shipped weights", name_or_file, shipped())]
+
+
 def load_model(name_or_file: str) -> nn.Module:
     """Shipped weights by name, or a .safetensors file by its path."""
-    if str(name_or_file).endswith(".safetensors"):
-        return load_weights(name_or_file)
-    return load_pretrained(name_or_file)
+    return load_weights(find_weights(name_or_file))
 
 
 def load_state(model: nn.Module, state: dict, source) -> None:

@@ -2,6 +2,8 @@
 
     python tests/notebook_tools.py sync      copy package code into teaching cells
     python tests/notebook_tools.py outputs   run every notebook, store its outputs
+    python tests/notebook_tools.py student FOLDER   copies without solutions and outputs
+    python tests/notebook_tools.py grade FILE ...   what `check` says of each exercise
 
 A cell that teaches a package object names it in its metadata:
 {"asr": {"defines": "asr_course.coords.neighbours"}}. A cell that reads recorded results
@@ -102,10 +104,15 @@ def with_solutions(notebook):
     return notebook
 
 
-def execute(notebook, preset: str, timeout: int = 600, **parameters):
-    """Run a notebook with papermill, from a temporary folder; the executed notebook."""
+def execute(
+    notebook, preset: str, timeout: int = 600, result: Path | None = None, **parameters
+):
+    """Run a notebook with papermill, from a temporary folder; the executed notebook.
+
+    result: a file that holds the notebook even if a cell fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder, "in.ipynb"), Path(folder, "out.ipynb")
+        source, result = Path(folder, "in.ipynb"), result or Path(folder, "out.ipynb")
         nbformat.write(notebook, source)
         papermill.execute_notebook(
             source,
@@ -117,6 +124,41 @@ def execute(notebook, preset: str, timeout: int = 600, **parameters):
             progress_bar=False,
         )
         return nbformat.read(result, as_version=4)
+
+
+def for_students(notebook):
+    """The notebook without solutions, outputs and stamp."""
+    notebook.cells = [
+        cell for cell in notebook.cells if "solves" not in cell.metadata.get("asr", {})
+    ]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("asr", None)
+    return notebook
+
+
+def grades(path: Path, preset: str = "smoke") -> dict[str, str]:
+    """What `check` says in a notebook: {exercise: verdict}; it is executed."""
+    notebook = nbformat.read(path, as_version=4)
+    marks = (cell.metadata.get("asr", {}) for cell in notebook.cells)
+    found = {mark["stub"]: "not reached" for mark in marks if "stub" in mark}
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "out.ipynb")
+        try:
+            executed = execute(notebook, preset, result=result)
+        except Exception:  # a student's code may fail, hang or end its kernel
+            executed = nbformat.read(result, as_version=4)
+    said = "\n".join(
+        output.text
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream"
+    )
+    for name in found:
+        verdict = re.search(rf"^{re.escape(name)}: (.*)$", said, re.M)
+        found[name] = verdict[1] if verdict else found[name]
+    return found
 
 
 def faults(executed) -> list[str]:
@@ -194,8 +236,21 @@ def write_outputs(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    command = sys.argv[1] if len(sys.argv) == 2 else ""
-    if command == "sync":
+    command, files = (sys.argv[1] if sys.argv[1:] else ""), map(Path, sys.argv[2:])
+    if command == "student" and len(sys.argv) == 3:
+        target = Path(sys.argv[2])
+        target.mkdir(parents=True, exist_ok=True)
+        for notebook_path in NOTEBOOKS:
+            copy = for_students(nbformat.read(notebook_path, as_version=4))
+            nbformat.write(copy, target / notebook_path.name)
+            print(target / notebook_path.name)
+    elif command == "grade" and len(sys.argv) > 2:
+        for file in files:
+            for exercise, verdict in grades(file).items():
+                print(f"{file.name}: {exercise}: {verdict}", flush=True)
+    elif len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    elif command == "sync":
         for notebook_path in NOTEBOOKS:
             print(notebook_path.name, sync(notebook_path), "cells rewritten")
     elif command == "outputs":

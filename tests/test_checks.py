@@ -1,5 +1,8 @@
 """Exercise checks: right answers pass, wrong ones are told what fails, none raises."""
 
+import math
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,10 +14,18 @@ from asr_course.checks.diinn import local_offsets, modulate, sine_of_grid
 from asr_course.checks.hiif import attend, binary, in_pieces, positive
 from asr_course.checks.idm import ddim_step, implicit_up, noisy
 from asr_course.checks.liif import owners, self_ensemble
-from asr_course.coords import make_coord, nearest, pixel_centres, to_position
+from asr_course.checks.side import blend_first, luck
+from asr_course.compare import front, separated
+from asr_course.coords import (
+    make_coord,
+    nearest,
+    pixel_centres,
+    split_axes,
+    to_position,
+)
 from asr_course.diffusion import posterior
 from asr_course.models.diin import rates
-from asr_course.models.layers import look_up
+from asr_course.models.layers import bilinear, look_up
 from asr_course.models.liif import corners
 from asr_course.render import render
 
@@ -274,6 +285,115 @@ def smooth_features(h, size, mlp):
     z = F.interpolate(h, size, mode="bilinear").movedim(1, -1)
     offsets = implicit_up(h, size, as_it_is)[..., -2:]
     return mlp(torch.cat([z, offsets], dim=-1))
+
+
+def shuffled(n: int, times: int = 400) -> float:
+    """By experiment: deal at random, and count how often hands come apart."""
+    chance, scores = random.Random(0), list(range(2 * n))
+    apart = 0
+    for _ in range(times):
+        chance.shuffle(scores)
+        apart += separated(scores[:n], scores[n:]) != 0
+    return apart / times
+
+
+def unbeaten(points, beats, key=lambda point: point[0]):
+    """The front by another idea of who beats whom; key: the order, None as given."""
+    left = [
+        name
+        for name, mine in points.items()
+        if not any(
+            beats(other, mine) for rival, other in points.items() if rival != name
+        )
+    ]
+    return sorted(left, key=lambda name: key(points[name])) if key else left
+
+
+def beats(other, mine):
+    """As it should be."""
+    return other[0] <= mine[0] and other[1] >= mine[1] and other != mine
+
+
+def highest_so_far(points, better):
+    """Walk from the cheapest to the dearest, and keep what is better than before."""
+    best, left = -math.inf, []
+    for name in sorted(points, key=lambda name: points[name][0]):
+        if better(points[name][1], best):
+            left.append(name)
+            best = max(best, points[name][1])
+    return left
+
+
+def codes(features, coord, cell, mlp, blend=bilinear, size=None):
+    """The seventh method with its blend changed, or what the MLP hears of the cell."""
+    H, W = features.latent.shape[-2:]
+    z = blend(features.latent.movedim(1, -1), coord)
+    pixel = cell * cell.new_tensor([H, W]) if size is None else size(cell, H, W)
+    pixel = pixel[:, None, None].expand(*z.shape[:3], 2)
+    return mlp(torch.cat([z, pixel], dim=-1))
+
+
+def nearest_code(grid, coord):
+    """No blend at all."""
+    rows, cols = split_axes(coord)
+    H, W = grid.shape[1:3]
+    i, j = nearest(to_position(rows, H), H), nearest(to_position(cols, W), W)
+    return look_up(grid, i, j).expand(*coord.shape[:3], -1)
+
+
+def rows_only(grid, coord):
+    """Blended along rows, the nearest column taken."""
+    W = grid.shape[2]
+    j = nearest(to_position(coord[..., 1], W), W)
+    column = (2 * j + 1) / W - 1
+    return bilinear(grid, torch.stack([coord[..., 0], column.to(coord)], dim=-1))
+
+
+def sampled(grid, coord, corners_are_samples=False):
+    """torch's own bilinear interpolation."""
+    return F.grid_sample(
+        grid.movedim(-1, 1),
+        coord.flip(-1),
+        padding_mode="border",
+        align_corners=corners_are_samples,
+    ).movedim(1, -1)
+
+
+def blurred(grid, coord):
+    """Right half way between two rows, but no code is ever heard alone."""
+    quarter = coord.new_tensor([0.5 / grid.shape[1], 0])
+    return (bilinear(grid, coord + quarter) + bilinear(grid, coord - quarter)) / 2
+
+
+def nearest_but_ties(grid, coord):
+    """Right on centres and half way between them, and it jumps there."""
+    snapped = []
+    for x, n in zip(coord.unbind(-1), grid.shape[1:3], strict=True):
+        before = to_position(x, n).floor()
+        share = to_position(x, n) - before
+        share = torch.where((share - 0.5).abs() < 2e-6, 0.5, (share > 0.5).float())
+        snapped.append((2 * (before + share) + 1) / n - 1)
+    return bilinear(grid, torch.stack(snapped, dim=-1))
+
+
+def asked_four_times(features, coord, cell, mlp):
+    """LIIF's way round: ask at every corner, blend the answers."""
+    grid = features.latent.movedim(1, -1)
+    H, W = grid.shape[1:3]
+    pixel = (cell * cell.new_tensor([H, W]))[:, None, None]
+    pixel = pixel.expand(*coord.shape[:3], 2)
+    return sum(
+        weight[..., None]
+        * mlp(torch.cat([look_up(grid, i, j).expand(*pixel.shape[:3], -1), pixel], -1))
+        for i, j, _, weight in corners(coord, (H, W), True)
+    )
+
+
+def pixel_size_first(features, coord, cell, mlp):
+    """What the MLP takes, in the wrong order."""
+    return blend_first(
+        features, coord, cell, lambda x: mlp(torch.cat([x[..., -2:], x[..., :-2]], -1))
+    )
 
 
 WRONG = {
@@ -539,6 +659,116 @@ WRONG = {
         "sum instead of mean": lambda m, lr, s: 8 * self_ensemble(m, lr, s),
         "size not transposed": lambda m, lr, s: self_ensemble(m, lr, s[::-1]),
     },
+    "side.1": {
+        "one order only": lambda n: luck(n) / 2,
+        "every score a coin": lambda n: 2 / 2**n,
+        "every score twice a coin": lambda n: 2 / 4**n,
+        "orders, not hands": lambda n: 2 / math.factorial(2 * n),
+        "hands of other sizes": lambda n: 2 / math.comb(2 * n, n - 1) if n > 1 else 1,
+        "always three": lambda n: 0.1,
+        "the odds against": lambda n: math.comb(2 * n, n) / 2,
+        "not apart": lambda n: 1 - luck(n),
+        "whole division": lambda n: 2 // math.comb(2 * n, n),
+        "in percent": lambda n: 100 * luck(n),
+        "one seed is never apart": lambda n: luck(n) if n > 1 else 0.0,
+        "by experiment": shuffled,
+    },
+    "side.2": {
+        "must be better in both": lambda points: unbeaten(
+            points, lambda other, mine: other[0] < mine[0] and other[1] > mine[1]
+        ),
+        "equal points beat each other": lambda points: unbeaten(
+            points, lambda other, mine: other[0] <= mine[0] and other[1] >= mine[1]
+        ),
+        "must cost less": lambda points: unbeaten(
+            points, lambda other, mine: other[0] < mine[0] and other[1] >= mine[1]
+        ),
+        "must score more": lambda points: unbeaten(
+            points, lambda other, mine: other[0] <= mine[0] and other[1] > mine[1]
+        ),
+        "one advantage is enough": lambda points: unbeaten(
+            points, lambda other, mine: other[0] < mine[0] or other[1] > mine[1]
+        ),
+        "low scores are good": lambda points: unbeaten(
+            points,
+            lambda other, mine: beats((other[0], -other[1]), (mine[0], -mine[1])),
+        ),
+        "cost and score swapped": lambda points: unbeaten(
+            points, lambda other, mine: beats(other[::-1], mine[::-1])
+        ),
+        "as they come": lambda points: unbeaten(points, beats, key=None),
+        "dearest first": lambda points: front(points)[::-1],
+        "by name": lambda points: sorted(front(points)),
+        "highest score first": lambda points: unbeaten(
+            points, beats, key=lambda point: -point[1]
+        ),
+        "everybody": lambda points: sorted(points, key=points.get),
+        "the best": lambda points: front(points)[-1:],
+        "the cheapest": lambda points: front(points)[:1],
+        "points instead of names": lambda points: [points[n] for n in front(points)],
+        "as high as before": lambda points: highest_so_far(
+            points, lambda score, best: score >= best
+        ),
+        "higher than before": lambda points: highest_so_far(
+            points, lambda score, best: score > best
+        ),
+    },
+    "side.3": {
+        "nearest code": lambda *given: codes(*given, blend=nearest_code),
+        "blended along rows only": lambda *given: codes(*given, blend=rows_only),
+        "nearest code, but for ties": lambda *given: codes(
+            *given, blend=nearest_but_ties
+        ),
+        "blurred": lambda *given: codes(*given, blend=blurred),
+        "corners as samples": lambda *given: codes(
+            *given, blend=lambda grid, x: sampled(grid, x, corners_are_samples=True)
+        ),
+        "half a pixel off": lambda *given: codes(*given, blend=half_pixel_off),
+        "axes swapped": lambda f, coord, *given: blend_first(f, coord.flip(-1), *given),
+        "channels taken for rows": lambda *given: codes(
+            *given, blend=lambda grid, x: bilinear(grid.movedim(-1, 1), x)
+        ),
+        "rows and columns of codes swapped": lambda *given: codes(
+            *given, blend=lambda grid, x: bilinear(grid.transpose(1, 2), x)
+        ),
+        "weights of the wrong corner": lambda *given: codes(*given, blend=swapped),
+        "weights not normalised": lambda *given: codes(
+            *given, blend=lambda grid, x: blend(grid, x, lambda weight, k: weight**2)
+        ),
+        "sum of the four": lambda *given: codes(
+            *given,
+            blend=lambda grid, x: blend(
+                grid, x, lambda weight, k: torch.ones_like(weight)
+            ),
+        ),
+        "first picture of the batch only": lambda *given: codes(
+            *given, blend=lambda grid, x: bilinear(grid[:1].expand_as(grid), x)
+        ),
+        "asked four times": asked_four_times,
+        "not asked": lambda *given: blend_first(*given[:3], lambda x: x),
+        "asked twice": lambda f, coord, cell, mlp: (
+            (blend_first(f, coord, cell, mlp) + blend_first(f, coord, cell, mlp)) / 2
+        ),
+        "pixel size left out": lambda f, coord, cell, mlp: mlp(
+            bilinear(f.latent.movedim(1, -1), coord)
+        ),
+        "pixel size first": pixel_size_first,
+        "cell as it comes": lambda *given: codes(*given, size=lambda cell, *_: cell),
+        "cell times (W, H)": lambda *given: codes(
+            *given, size=lambda cell, H, W: cell * cell.new_tensor([W, H])
+        ),
+        "cell times H": lambda *given: codes(*given, size=lambda cell, H, W: cell * H),
+        "half the pixel size": lambda *given: codes(
+            *given, size=lambda cell, H, W: cell * cell.new_tensor([H, W]) / 2
+        ),
+        "scale instead": lambda *given: codes(
+            *given, size=lambda cell, H, W: 2 / (cell * cell.new_tensor([H, W]))
+        ),
+        "picture instead of codes": lambda f, *given: blend_first(
+            f._replace(latent=f.lr), *given
+        ),
+        "channels first": lambda *given: blend_first(*given).movedim(-1, 1),
+    },
 }
 
 
@@ -546,6 +776,22 @@ WRONG = {
 def test_the_reference_passes(name, capsys):
     reference = EXERCISES[name].reference
     assert check(name, reference) is reference
+    assert capsys.readouterr().out == f"{name}: passed\n"
+
+
+@pytest.mark.parametrize(
+    "name, answer",
+    [
+        ("side.1", lambda n: 2 / math.comb(2 * n, n)),
+        ("side.1", lambda n: 2 * math.factorial(n) ** 2 / math.factorial(2 * n)),
+        ("side.2", lambda points: unbeaten(points, beats)),
+        ("side.2", lambda points: tuple(front(points))),
+        ("side.3", lambda *given: codes(*given, blend=sampled)),
+        ("side.3", lambda *given: codes(*given, blend=blend)),
+    ],
+)
+def test_another_right_answer_passes(name, answer, capsys):
+    assert check(name, answer) is answer
     assert capsys.readouterr().out == f"{name}: passed\n"
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -16,7 +18,10 @@ from PIL import Image
 import asr_course.weights
 from asr_course import load_weights, upscale
 from asr_course.__main__ import main, number, parse_options, rows_by_columns
-from asr_course.data import Patches
+from asr_course.ablation import TRAINING, ablate, train_variant
+from asr_course.claims import format_tally
+from asr_course.compare import seams
+from asr_course.data import Patches, Procedural
 from asr_course.errors import UserError
 from asr_course.exam import (
     answers,
@@ -333,7 +338,7 @@ def test_evaluate_prints_a_table_and_writes_json(folder, weights, tmp_path, caps
     expected = evaluate(
         load_weights(weights), folder, [2, 2.5], per_image=True, name=str(weights)
     )
-    assert rows == expected
+    assert rows == [{**row, "method": "liif", "seed": None} for row in expected]
     table = capsys.readouterr().out
     assert len(table.splitlines()) == 1 + 6 + 1
     assert f"{rows[0]['psnr_y']:.2f}" in table.splitlines()[1]
@@ -400,6 +405,7 @@ def test_evaluate_by_both_protocols(folder, weights, tmp_path, capsys):
     for protocol in ("liif", "diinn"):
         options = {"protocol": protocol, "name": str(weights)}
         expected += evaluate(load_weights(weights), folder, [2], **options)
+    expected = [{**row, "method": "liif", "seed": None} for row in expected]
     assert json.loads(path.read_text()) == expected
     assert expected[0]["psnr_rgb"] != expected[1]["psnr_rgb"]
     found = json.loads(record.read_text())
@@ -436,6 +442,55 @@ def test_evaluate_several_models(folder, weights, tmp_path):
     assert sorted(os.listdir(out / "tiny" / "photos")) == ["x2"]
     rows = json.loads(path.read_text())
     assert [row["model"] for row in rows] == ["bicubic", str(weights)]
+
+
+def test_a_record_tells_weights_apart_by_their_file_names(
+    folder, weights, tmp_path, capsys
+):
+    twin = tmp_path / "elsewhere" / weights.name
+    twin.parent.mkdir()
+    shutil.copy(weights, twin)
+    words = ["evaluate", "--model", weights, twin, "--data", folder, "--scales", "2"]
+    assert command(*words, "--record", tmp_path / "rows.json") == 2
+    assert "file names" in one_line(capsys)
+
+
+def test_evaluate_says_method_and_seed_of_weights_and_how_they_were_made(
+    folder, tmp_path
+):
+    """From their cards; bicubic has none, and files stand without their folders."""
+    for seed in (1, 0):
+        card = {"seed": seed, "command": f"train --seed {seed}"}
+        save_weights(tiny(), tmp_path / "run" / f"{seed}.safetensors", card)
+    models = [tmp_path / "run" / f"{seed}.safetensors" for seed in (1, 0)]
+    path, record = tmp_path / "rows.json", tmp_path / "record.json"
+    status = command(
+        *("evaluate", "--model", *models, "bicubic", "--data", folder, "--scales", 2),
+        *("--json", path, "--record", record, "--per-image", "--device", "cpu"),
+    )
+    assert status == 0
+    found = json.loads(record.read_text())
+    names = ["1.safetensors"] * 3 + ["0.safetensors"] * 3 + ["bicubic"] * 3
+    assert [row["model"] for row in found["rows"]] == names
+    for rows in (found["rows"], json.loads(path.read_text())):
+        methods = [(row.get("method"), row.get("seed")) for row in rows]
+        assert methods == [("liif", 1)] * 3 + [("liif", 0)] * 3 + [(None, None)] * 3
+    assert all("seed" not in row for row in found["rows"][6:])
+    assert found["trained"] == {
+        "1.safetensors": "train --seed 1",
+        "0.safetensors": "train --seed 0",
+    }
+
+
+def test_evaluate_knows_how_shipped_weights_were_made(folder, weights, monkeypatch):
+    monkeypatch.setattr(asr_course.weights, "WEIGHTS", weights.parent)
+    save_weights(tiny(), weights, {"seed": 4, "command": "train --seed 4"})
+    record = folder.parent / "record.json"
+    words = ("evaluate", "--model", "tiny", "--data", folder, "--scales", 2)
+    assert command(*words, "--record", record, "--device", "cpu") == 0
+    found = json.loads(record.read_text())
+    assert [(row["method"], row["seed"]) for row in found["rows"]] == [("liif", 4)]
+    assert found["trained"] == {"tiny": "train --seed 4"}
 
 
 def test_evaluate_refuses_one_protocol_of_two(folder, tmp_path, capsys):
@@ -751,6 +806,110 @@ def test_weights_fixture_is_awake(photo, weights):
     assert np.abs(same_size - np.asarray(Image.open(photo))).mean() > 5
 
 
+# seams
+
+
+def test_seams_prints_a_table_and_writes_a_record(weights, tmp_path, capsys):
+    path = tmp_path / "seams.json"
+    words = ("seams", "--model", weights, "--scales", 2, 4, "--json", path)
+    assert command(*words, "--device", "cpu") == 0
+    record = json.loads(path.read_text())
+    model = load_weights(weights)
+    assert record["rows"] == [
+        {"model": weights.name, "scale": scale, **seams(model, scale)}
+        for scale in (2, 4)
+    ]
+    assert record["command"] == (
+        f"python -m asr_course seams --model {weights.name} --scales 2 4"
+    )
+    assert {"python", "torch", "hardware", "code"} <= record.keys()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["model", "scale", "border", "centre"]
+    for line, row in zip(lines[1:], record["rows"], strict=True):
+        shown = [weights.name, str(row["scale"])]
+        assert line.split() == shown + [
+            f"{row[key]:.2f}" for key in ("border", "centre")
+        ]
+
+
+def test_the_recorded_seams_command_repeats_it(weights, tmp_path, monkeypatch):
+    """It names no folders, so it is run where the weights are."""
+    monkeypatch.chdir(weights.parent)
+    assert command("seams", "--model", weights, "--scales", 2, "--json", "a.json") == 0
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert "/" not in record["command"]
+    words = record["command"].removeprefix("python -m asr_course ").split()
+    assert command(*words, "--json", "b.json") == 0
+    assert json.loads((tmp_path / "b.json").read_text())["rows"] == record["rows"]
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (("--scales", 3), "--scales are even numbers from 2 to 64, not 3"),
+        (("--scales", 8, 1), "even numbers from 2 to 64, not 1"),
+        (("--scales", 0), "even numbers from 2 to 64, not 0"),
+        (("--scales=-2",), "even numbers from 2 to 64, not -2"),
+        (("--scales", 66), "even numbers from 2 to 64, not 66"),
+        (("--scales", 2.5), "argument --scales: invalid int value: '2.5'"),
+        (("--scales",), "argument --scales: expected at least one argument"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--json", "nowhere/seams.json"), "cannot write nowhere"),
+    ],
+)
+def test_seams_refuses(weights, more, words, capsys):
+    assert command("seams", "--model", weights, *more) == 2
+    assert words in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("idm", "idm draws its answer: it has no function to follow"),
+        ("lif", "unknown shipped weights 'lif': .*Did you mean 'liif'"),
+        ("none.safetensors", "no such weights file: none.safetensors"),
+    ],
+)
+def test_seams_refuses_models(name, words, tmp_path, capsys):
+    path = tmp_path / "seams.json"
+    words_given = ("seams", "--model", name, "--scales", 2, "--json", path)
+    assert command(*words_given, "--device", "cpu") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(words, error)
+    assert not path.exists()
+
+
+# claims
+
+
+ROW = {
+    "paper": "DIIF",
+    "place": "Table 1",
+    "kind": "parameters",
+    "claim": "LIIF on RDN: millions of parameters",
+    "printed": "22.321",
+    "ours": "22.321",
+    "verdict": "reproduced",
+    "evidence": "counted",
+}
+
+
+def test_claims_prints_a_tally_and_writes_a_record(tmp_path, capsys, monkeypatch):
+    rows = [ROW, {**ROW, "paper": "IDM", "verdict": "not checkable here"}]
+    monkeypatch.setattr("asr_course.claims.ledger", lambda: rows)
+    path = tmp_path / "claims.json"
+    assert command("claims", "--json", path) == 0
+    record = json.loads(path.read_text())
+    assert record["rows"] == rows
+    assert record["command"] == "python -m asr_course claims"
+    assert capsys.readouterr().out == format_tally(rows) + "\n"
+
+
+def test_claims_into_a_folder_that_is_not_there(capsys):
+    assert command("claims", "--json", "nowhere/claims.json") == 2
+    assert "cannot write nowhere" in one_line(capsys)
+
+
 # ablate, and a rate of one's own
 
 
@@ -776,6 +935,8 @@ def test_ablate_writes_a_record_that_says_how(tmp_path, capsys):
     "words, said",
     [
         (("--variants", "ful"), "unknown variant of diif 'ful': choose from full"),
+        (("--variants", "x3-only"), ", x4-only. Did you mean 'x4-only'?"),
+        (("--model", "idm", "--variants", "x4-only"), "unknown variant of idm"),
         (("--scales", 0.5), "scale must be a number of 1 or more, not 0.5"),
         (("--rate", 0), "a rate above 0"),
         (("--steps", 0), "at least 1 step"),
@@ -786,6 +947,72 @@ def test_ablate_writes_a_record_that_says_how(tmp_path, capsys):
 def test_ablate_refuses_before_it_trains(words, said, capsys):
     assert command("ablate", "--model", "diif", "--preset", "smoke", *words) == 2
     assert said in one_line(capsys)
+
+
+def trained_as(variant, monkeypatch, name="diif"):
+    """The model and the recipe that a variant would be trained with."""
+    seen = []
+    monkeypatch.setattr(
+        "asr_course.ablation.train",
+        lambda model, pictures, recipe, *_, **__: seen.append((model, recipe)),
+    )
+    plan = PRESETS["smoke"].lesson
+    assert train_variant(name, variant, plan, 0, []) is seen[0][0]
+    return seen[0]
+
+
+def test_x4_only_changes_the_training_and_leaves_the_model_alone(monkeypatch):
+    plan = PRESETS["smoke"].lesson
+    whole, recipe = trained_as("full", monkeypatch)
+    assert recipe == plan.recipe and recipe.scale_min == 1
+    found, changed = trained_as("x4-only", monkeypatch)
+    assert found.config == whole.config
+    assert all(map(torch.equal, found.parameters(), whole.parameters()))
+    assert changed == replace(plan.recipe, scale_min=4.0, scale_max=4.0)
+
+
+def test_samples_of_x4_only_are_all_at_x4(monkeypatch):
+    """Pixel sizes times the input's rows are 2 / s; a scale rules over a batch."""
+
+    def scales(recipe) -> list[float]:
+        samples = recipe.samples(Procedural(1, 0), 0, 4 * recipe.batch)
+        first = [samples[k * recipe.batch] for k in range(4)]
+        return [2 / float(sample.cell[0] * recipe.patch) for sample in first]
+
+    assert scales(trained_as("x4-only", monkeypatch)[1]) == [4, 4, 4, 4]
+    assert len(set(scales(trained_as("full", monkeypatch)[1]))) == 4
+
+
+def test_variants_of_the_model_leave_the_training_alone(monkeypatch):
+    found, recipe = trained_as("cs", monkeypatch)
+    assert recipe == PRESETS["smoke"].lesson.recipe
+    assert found.options.slicing == "constant"
+
+
+def test_ablate_leaves_variants_of_the_training_out_unless_they_are_named(monkeypatch):
+    """All variants of liif, and x4-only beside one of them; nothing is scored."""
+    asked = []
+
+    def noted(name, variant, *_):
+        asked.append(variant)
+
+    monkeypatch.setattr("asr_course.ablation.train_variant", noted)
+    monkeypatch.setattr("asr_course.ablation.evaluate", lambda *_: [{"scale": 2}])
+    plan = PRESETS["smoke"].lesson
+    ablate("liif", plan, [0])
+    assert asked == list(ABLATIONS["liif"]) and "x4-only" not in asked
+    asked.clear()
+    rows = ablate("liif", plan, [0, 1], variants=["full", "x4-only"])
+    assert asked == ["full", "x4-only"] * 2
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        *(("full", 0), ("x4-only", 0)),
+        *(("full", 1), ("x4-only", 1)),
+    ]
+    assert all(row["model"] == "liif" for row in rows)
+
+
+def test_no_model_has_a_variant_called_as_one_of_the_training():
+    assert not any(TRAINING.keys() & variants.keys() for variants in ABLATIONS.values())
 
 
 def test_a_rate_of_one_s_own_stands_in_the_card(tmp_path):

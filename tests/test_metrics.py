@@ -231,6 +231,24 @@ def test_seam_by_hand():
     assert seam(-rows, 2) == pytest.approx(3 / 1.5)
 
 
+def test_seam_at_centres_by_hand():
+    """Rows 0 1 | 4 6: steps of 1 and 2 at centres, 3 elsewhere."""
+    rows = torch.tensor([0.0, 1, 4, 6])[None, :, None].expand(3, 4, 2)
+    assert seam(rows, 2, where=0.5) == pytest.approx(1.5 / 3)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 6])
+def test_seam_of_jumps_at_centres(scale):
+    """Large at the centres, and nothing at the borders."""
+    flat = torch.rand(3, 5, 7).repeat_interleave(scale, dim=1)
+    moved = flat[:, scale // 2 :][:, : 4 * scale]  # jumps at rows s/2, 3s/2 ...
+    assert seam(moved, scale, where=0.5) == math.inf
+    assert seam(moved, scale) == 0
+    assert seam(flat, scale, where=0.5) == 0
+    ramp = torch.linspace(0, 1, 4 * scale)[:, None].expand(3, -1, 7)
+    assert seam(ramp, scale, where=0.5) == pytest.approx(1, abs=1e-4)
+
+
 # Protocols
 
 

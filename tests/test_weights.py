@@ -15,6 +15,7 @@ from asr_course.encoders import EDSR
 from asr_course.errors import UserError
 from asr_course.models.liif import LIIF, LIIFOptions
 from asr_course.weights import (
+    find_weights,
     from_official,
     load_model,
     load_state,
@@ -94,6 +95,26 @@ def test_unknown_shipped_weights(weights, monkeypatch):
     monkeypatch.setattr(asr_course.weights, "WEIGHTS", weights.parent)
     with pytest.raises(UserError, match="choose from tiny.*Did you mean 'tiny'"):
         load_pretrained("tinny")
+
+
+def test_find_weights_takes_names_and_files(weights, monkeypatch):
+    monkeypatch.setattr(asr_course.weights, "WEIGHTS", weights.parent)
+    for given in ("tiny", str(weights), weights):
+        assert find_weights(given) == weights
+
+
+def test_find_weights_leaves_it_to_the_reader_whether_a_file_is_there(tmp_path):
+    path = find_weights("none.safetensors")
+    assert str(path) == "none.safetensors"
+    with pytest.raises(UserError, match="no such weights file"):
+        read_card(path)
+
+
+@pytest.mark.parametrize("name", ["tinny", "tiny.pt", "tiny.safetensor", ""])
+def test_find_weights_lists_those_there_are(name, weights, monkeypatch):
+    monkeypatch.setattr(asr_course.weights, "WEIGHTS", weights.parent)
+    with pytest.raises(UserError, match="unknown shipped weights .*choose from tiny"):
+        find_weights(name)
 
 
 @pytest.mark.parametrize("path", shipped().values(), ids=lambda path: path.stem)

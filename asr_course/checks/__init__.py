@@ -7,7 +7,7 @@ that the notebook always runs to its end.
 
 from collections.abc import Callable
 
-from asr_course.checks import diif, diin, diinn, hiif, idm, liif
+from asr_course.checks import diif, diin, diinn, hiif, idm, liif, side
 from asr_course.checks.tools import NotYet
 from asr_course.errors import choose
 
@@ -18,6 +18,7 @@ EXERCISES = {
     **hiif.EXERCISES,
     **diin.EXERCISES,
     **idm.EXERCISES,
+    **side.EXERCISES,
 }
 
 

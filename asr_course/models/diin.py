@@ -77,6 +77,7 @@ ABLATIONS = {
     "-d": {"diffusion": "identity"},
     "N=1": {"layers": 1},
     "N=3": {"layers": 3},
+    "N=4": {"layers": 4},
 }
 
 
