@@ -18,7 +18,7 @@ lab: $(STAMP)
 
 # Each test process takes one core, so torch must not take more.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 setup: $(STAMP)
 

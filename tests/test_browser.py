@@ -48,7 +48,7 @@ RUN_TO = {  # the first cell with these words; notebook 1 runs to its end
     "02_diinn": "display(probe)",
     "03_diif": "SliceExplorer(",
     "04_hiif": "DigitExplorer(",
-    "05_diin": "display(probe)",
+    "05_diin": "ScaleExplorer(",  # its probe is made as the first two are
     "06_idm": "DenoisingPlayer(",
     "07_side_by_side": "ScaleExplorer(",
 }
@@ -243,7 +243,6 @@ OWN_WIDGET = {
     "02_diinn": click_the_probe,
     "03_diif": move_the_slices,
     "04_hiif": click_the_probe,
-    "05_diin": click_the_probe,
     "06_idm": step_through_the_chain,
 }
 

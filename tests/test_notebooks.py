@@ -151,7 +151,13 @@ def test_notebook_runs(path, notebook, solved):
 
 
 @each_notebook
-def test_an_unknown_preset_stops_the_notebook_and_lists_those_there_are(path, notebook):
+def test_every_notebook_checks_its_parameters_in_one_line(path, notebook):
+    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+    assert "run = setup(PRESET, DEVICE, SEED, OUT_DIR)" in code.splitlines()
+
+
+def test_an_unknown_preset_stops_a_notebook_and_lists_those_there_are():
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     first = [k for k, c in enumerate(notebook.cells) if "setup(PRESET" in c.source][0]
     notebook.cells = notebook.cells[: first + 1]
     with pytest.raises(papermill.PapermillExecutionError) as error:
