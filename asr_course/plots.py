@@ -113,10 +113,15 @@ def axes(columns: int = 1, width: float = 4.6, height: float = 3.2):
     return figure, plots
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], fold: str = "") -> None:
-    """Display a table; its cells may hold Markdown. fold: hide it behind this title."""
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; its cells may hold Markdown, too."""
     lines = [heads, ["---"] * len(heads), *rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], fold: str = "") -> None:
+    """Display a table. fold: hide it behind this title."""
+    text = markdown(heads, rows)
     if fold:
         text = f"<details><summary>{fold}</summary>\n\n{text}\n\n</details>"
     display(Markdown(text))

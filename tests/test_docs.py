@@ -8,10 +8,10 @@ from importlib import import_module
 import pytest
 import torch
 from helpers import ROOT, picture
-from pages import BLOCKS, lines_of, pages
+from pages import BLOCKS, pages
 from PIL import Image
 
-from asr_course import load_weights, models, upscale
+from asr_course import load_weights, models, plots, upscale
 from asr_course.__main__ import main, parser
 from asr_course.checks import EXERCISES
 from asr_course.models import build
@@ -141,7 +141,7 @@ def test_tests_of_the_seventh_method_can_fail(page_code):
 
 def test_tables_in_markdown():
     expected = "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
-    assert lines_of(["a", "b"], [["1", "2"], ["3", "4"]]) == expected
+    assert plots.markdown(["a", "b"], [["1", "2"], ["3", "4"]]) == expected
 
 
 def test_every_exercise_is_in_the_table():
