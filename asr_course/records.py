@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -88,14 +89,21 @@ def paper_values(
     return found
 
 
+@cache
+def paper_table() -> tuple[dict[str, str], ...]:
+    """Every row of data/paper_results.csv, read once."""
+    with open(PAPERS, newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
 def paper_rows(**where: str) -> list[dict[str, str]]:
     """Rows of data/paper_results.csv whose columns hold what is asked for.
 
     Columns: paper, method, encoder, train_set, dataset, channel, scale, metric, value.
     """
-    with open(PAPERS, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if all(row[k] == v for k, v in where.items())]
+    return [
+        dict(row) for row in paper_table() if all(row[k] == v for k, v in where.items())
+    ]
 
 
 def load_record(name: str) -> dict:

@@ -20,12 +20,17 @@ from asr_course.records import load_record
 COLUMNS = [("set5", 2), ("set5", 3), ("set5", 4), ("set14", 2), ("set14", 4)]
 
 
-def results() -> str:
-    """Quality with its spread, and what it costs."""
-    single = {
+def single_runs() -> dict[tuple, float]:
+    """PSNR on Y of bicubic and of our LIIFs: {(model, data, scale): dB}."""
+    return {
         (row["model"], row["data"], row["scale"]): row["psnr_y"]
         for row in load_record("liif_scores")["rows"]
     }
+
+
+def results() -> str:
+    """Quality with its spread, and what it costs."""
+    single = single_runs()
     cost = {
         row["model"]: row
         for row in load_record("profile_laptop")["rows"]
@@ -50,11 +55,7 @@ def results() -> str:
 
 def findings() -> str:
     """What the results say, in sentences."""
-    lines = []
-    single = {
-        (row["model"], row["data"], row["scale"]): row["psnr_y"]
-        for row in load_record("liif_scores")["rows"]
-    }
+    lines, single = [], single_runs()
     pairs = list(combinations(METHODS, 2))
     for data, title in (("set5", "Set5"), ("set14", "Set14")):
         for scale in (2, 4):

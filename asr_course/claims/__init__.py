@@ -11,6 +11,7 @@ from asr_course.claims.counts import cost_claims, parameter_claims
 from asr_course.claims.tools import VERDICTS, Claim
 from asr_course.claims.trained import ablation_claims, ordering_claims
 from asr_course.claims.words import word_claims
+from asr_course.plots import markdown
 
 __all__ = ["VERDICTS", "Claim", "ledger", "page", "tally"]
 
@@ -75,12 +76,11 @@ def page(rows: list[dict[str, str]]) -> str:
             found = [r for r in rows if (r["paper"], r["kind"]) == (paper, kind)]
             if not found:
                 continue
-            lines = ["| claim | printed | ours | verdict | place, evidence |"]
-            lines.append("|---|---|---|---|---|")
-            lines += [
-                f"| {r['claim']} | {r['printed']} | {r['ours']} | {r['verdict']} | "
-                f"{r['place']}; {r['evidence']} |"
-                for r in found
+            keys = ("claim", "printed", "ours", "verdict")
+            lines = [
+                [*(row[key] for key in keys), f"{row['place']}; {row['evidence']}"]
+                for row in found
             ]
-            parts.append(f"### {title}\n\n" + "\n".join(lines) + "\n")
+            table = markdown([*keys, "place, evidence"], lines)
+            parts.append(f"### {title}\n\n{table}\n")
     return "\n".join(parts)

@@ -1,5 +1,7 @@
 """Facts about DIIN's claims, from its tables, our counts and our records."""
 
+from functools import cache
+
 import numpy as np
 import torch
 
@@ -10,6 +12,7 @@ from asr_course.claims.tools import (
     gaps,
     jumps,
     listed,
+    per_query,
     span,
 )
 from asr_course.claims.trained import TESTED, above, ours, sides, tallied
@@ -25,6 +28,7 @@ SETS = {"DIV2K-val": "RGB", "Set5": "Y", "Set14": "Y", "B100": "Y", "Urban100": 
 EDSR = {"paper": "DIIN", "encoder": "EDSR-baseline", "dataset": "DIV2K-val"}
 
 
+@cache
 def cells() -> dict[tuple, dict[str, float]]:
     """Every column of Tables 1 and 2: {(encoder, set, scale): {method: dB}}."""
     found = {}
@@ -138,8 +142,6 @@ def facts() -> dict:
         - np.mean(seed_scores("liif", "set14", s))
         for s in (2, 12)
     }
-    growing = [r for r in load_record("growth")["rows"] if r["model"] == "diin"]
-    us = {r["queries"]: r["cpu_seconds"] / r["queries"] * 1e6 for r in growing}
     return {
         **{f"rank_{key}": value for key, value in found.items()},
         "never_beaten": found["beaten"] == 0,
@@ -194,7 +196,5 @@ def facts() -> dict:
         "cheaper_than_liif": diin < liif,
         "parameters_over_liif": count_parameters(model_of("diin", "edsr-baseline"))
         / count_parameters(model_of("liif", "edsr-baseline")),
-        "us_small": us[10_000],
-        "us_large": us[1_048_576],
-        "linear": us[1_048_576] < 1.5 * us[10_000],
+        **per_query("diin"),
     }

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from asr_course.claims.counts import FROZEN, model_of
-from asr_course.claims.tools import jumps, span
+from asr_course.claims.tools import jumps, per_query, rows_of, span
 from asr_course.claims.trained import (
     ABLATED,
     SETS,
@@ -22,7 +22,6 @@ from asr_course.compare import seed_scores
 from asr_course.models import count_parameters
 from asr_course.models.hiif import digits
 from asr_course.profiling import macs_paper
-from asr_course.records import load_record
 
 EARLIER = ("liif", "diinn", "diif")  # methods that the paper could have met
 SMALLER = ("metasr", "liif", "lte")  # those that it calls slightly smaller
@@ -84,31 +83,25 @@ def sizes() -> dict:
 
 def costs() -> dict:
     """Seconds and memory, of the whole and of the linear attention alone."""
-    rows = load_record("profile_laptop")["rows"]
-    hiif, liif = ([r for r in rows if r["model"] == n] for n in ("hiif", "liif"))
+    hiif, liif = (rows_of("profile_laptop", name) for name in ("hiif", "liif"))
     times, memory = (
         [a[key] / b[key] for a, b in zip(hiif, liif, strict=True)]
         for key in ("cpu_seconds", "peak_mb")
     )
-    growth = [r for r in load_record("growth")["rows"] if r["model"] == "hiif"]
-    us = {r["queries"]: r["cpu_seconds"] / r["queries"] * 1e6 for r in growth}
-    [few] = [r for r in growth if r["queries"] == 4096]
+    [few] = [r for r in rows_of("growth", "hiif") if r["queries"] == 4096]
     return {
         "times": span(times, ".1f"),
         "memory": span(memory, ".1f"),
         "dearer_than_liif": min(times + memory) > 1,
-        "us_small": us[10_000],
-        "us_large": us[1_048_576],
-        "linear": us[1_048_576] < 1.5 * us[10_000],
+        **per_query("hiif"),
         "pairs": few["pairs_cpu_seconds"] / few["cpu_seconds"],
     }
 
 
 def fewer_seams() -> bool:
     """Whether HIIF's steps at borders and centres stand out no more than LIIF's."""
-    rows = load_record("seams")["rows"]
     hiif, liif = (
-        [r[where] for r in rows if r["model"] == name for where in ("border", "centre")]
+        [row[where] for row in rows_of("seams", name) for where in ("border", "centre")]
         for name in ("hiif", "liif-recipe")
     )
     return all(a <= b for a, b in zip(hiif, liif, strict=True))

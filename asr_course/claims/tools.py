@@ -59,9 +59,24 @@ def span(values: Sequence[float], form: str = "+.2f") -> str:
     return f"{min(values):{form}} to {max(values):{form}}"
 
 
+def rows_of(record: str, model: str) -> list[dict]:
+    """A model's rows in a record."""
+    return [row for row in load_record(record)["rows"] if row["model"] == model]
+
+
+def per_query(model: str) -> dict:
+    """What a query costs us, among few and among many."""
+    us = {
+        row["queries"]: row["cpu_seconds"] / row["queries"] * 1e6
+        for row in rows_of("growth", model)
+    }
+    few, many = us[10_000], us[1_048_576]
+    return {"us_small": few, "us_large": many, "linear": many < 1.5 * few}
+
+
 def jumps(model: str, where: str) -> str:
     """How large our output's steps are at borders or centres of input pixels."""
-    rows = [r for r in load_record("seams")["rows"] if r["model"] == model]
+    rows = rows_of("seams", model)
     sizes = ", ".join(f"{row[where]:.1f}" for row in rows)
     scales = ", ".join(f"×{row['scale']}" for row in rows)
     return f"steps {sizes} times those elsewhere at {scales}"
@@ -69,5 +84,5 @@ def jumps(model: str, where: str) -> str:
 
 def continuous(model: str) -> bool:
     """Whether steps nowhere stay behind when the scale grows, as those of a jump do."""
-    rows = [r for r in load_record("seams")["rows"] if r["model"] == model]
+    rows = rows_of("seams", model)
     return all(rows[-1][where] < 1.2 for where in ("border", "centre"))
