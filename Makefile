@@ -10,7 +10,7 @@ INDEX := $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
 # Jupyter refuses to start as root, which is what containers usually are.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test setup outputs pages lint clean
+.PHONY: lab test stress setup outputs pages lint clean
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) \
@@ -19,6 +19,12 @@ lab: $(STAMP)
 # Each test process takes one core, so torch must not take more.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+# Interrupts, odd inputs and notebooks in odd places, many times over: half an hour.
+stress: $(STAMP)
+	ASR_STRESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
+	    tests/test_interrupts.py tests/test_properties.py \
+	    tests/test_notebook_behaviour.py
 
 setup: $(STAMP)
 

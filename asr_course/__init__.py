@@ -3,12 +3,13 @@
 from asr_course.models import MODELS, build, count_parameters
 from asr_course.presets import setup
 from asr_course.render import upscale
-from asr_course.weights import load_pretrained, load_weights
+from asr_course.weights import load_model, load_pretrained, load_weights
 
 __all__ = [
     "MODELS",
     "build",
     "count_parameters",
+    "load_model",
     "load_pretrained",
     "load_weights",
     "setup",

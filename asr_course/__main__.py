@@ -2,32 +2,111 @@
 
 import argparse
 import ast
+import io
+import os
+import shlex
 import sys
+import time
+import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from asr_course.errors import UserError, choose
+from asr_course.errors import UserError, choose, reason
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 2 for bad input, 130 interrupted."""
-    args = parser().parse_args(arguments)
+    """Run one command. Returns the exit code: 0, 2 for bad input, 130 interrupted.
+
+    141, as a shell says, if nobody reads any more what the command prints.
+    """
+    name = "asr_course"
     try:
-        return args.run(args) or 0
+        with printing():
+            args = parser().parse_args(arguments)
+            name += f" {args.command}"
+            return args.run(args) or 0
+    except BrokenPipeError:
+        drop_output()
+        return 141
     except (UserError, OSError) as error:
-        print(f"asr_course {args.command}: {error}", file=sys.stderr)
+        let_the_first_speak()
+        print(f"{name}: {one_line(explain(error))}", file=sys.stderr)
+        drop_output()
         return 2
     except KeyboardInterrupt:
-        print(f"asr_course {args.command}: interrupted", file=sys.stderr)
+        let_the_first_speak()
+        print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def launched(arguments: list[str]) -> None:
+    """`main` for accelerate.notebook_launcher, in each of its processes.
+
+    A process whose command has failed, or was interrupted, ends: its launcher waits for
+    those that return.
+    """
+    code = main(arguments)
+    if code:
+        raise SystemExit(code)
+
+
+def let_the_first_speak() -> None:
+    """Wait a little, in all but the first of the processes that share a training.
+
+    They mostly fail alike, and one line will do. A launcher whose first process has
+    ended with an error ends the others, before they say it too.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        time.sleep(3)
+
+
+@contextmanager
+def printing():
+    """All is printed by the end, what the terminal has no letters for as escapes.
+
+    A file's name may hold any letters, and even bytes that are none.
+    """
+    terminal = isinstance(sys.stdout, io.TextIOWrapper)  # not a notebook, not closed
+    before = terminal and sys.stdout.errors
+    try:
+        if terminal:
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield
+    finally:
+        if terminal:
+            sys.stdout.flush()
+            sys.stdout.reconfigure(errors=before)
+
+
+def drop_output() -> None:
+    """What cannot be printed is forgotten, or Python tries and complains at its end."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def explain(error: Exception) -> str:
+    """What an error says, in our words where the system refused something."""
+    why = reason(error) if isinstance(error, OSError) else None
+    about = f"{error.filename}: " if why and error.filename else ""
+    return about + (why or str(error))
+
+
+def one_line(text: str) -> str:
+    """`text` on one line: a file's name may hold several."""
+    return " ".join(text.splitlines())
 
 
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line, without the usage."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (--help explains)\n")
+        let_the_first_speak()
+        self.exit(2, f"{self.prog}: {one_line(message)} (--help explains)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("input", type=Path)
     up.add_argument("output", type=Path)
     up.add_argument(
-        "--model", default="liif", help="shipped weights, or a file of them"
+        "--model", default="liif", help="weights, or a .safetensors, .pth or .ckpt"
     )
     how = up.add_mutually_exclusive_group(required=True)
     how.add_argument("--scale", type=number, help="1 or more, for example 3.7")
@@ -80,7 +159,11 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--model", default="liif", help="which method")
     tr.add_argument("--preset", default="laptop", help="smoke, laptop or gpu")
     tr.add_argument("--out", type=Path, required=True, help="folder for what it writes")
-    tr.add_argument("--data", type=Path, help="folder of pictures; else generated ones")
+    tr.add_argument(
+        "--data",
+        type=Path,
+        help="folder of pictures, or HR/ in it; else generated ones",
+    )
     tr.add_argument(
         "--digits", action="store_true", help="drawn digits, as idm does without --data"
     )
@@ -88,20 +171,46 @@ def parser() -> argparse.ArgumentParser:
     tr.add_argument("--encoder", help="an encoder other than the preset's")
     tr.add_argument("--steps", type=int)
     tr.add_argument("--rate", type=float, help="learning rate, instead of the preset's")
-    tr.add_argument("--schedule", help="cosine, halve, restarts or stages")
+    tr.add_argument("--schedule", help="cosine, halve, restarts, stages or late")
     tr.add_argument("--loss", help="l1 or l2")
     tr.add_argument("--seed", type=int, default=0)
     tr.add_argument("--terms", help="who may use the weights, for their card")
     tr.add_argument("--resume", action="store_true", help="continue what --out holds")
+    tr.add_argument(
+        "--save-every", type=float, default=60, help="seconds between checkpoints"
+    )
+    tr.add_argument(
+        "--precision", help="no, bf16 or fp16 (GPUs only), instead of the preset's"
+    )
+    tr.add_argument(
+        "--accumulate",
+        type=int,
+        default=1,
+        metavar="PIECES",
+        help="take a batch in so many pieces, where memory is short",
+    )
     tr.add_argument("--device", default="auto")
+
+    do = commands.add_parser("download", help="pictures that papers use, resumable")
+    do.set_defaults(run=run_download)
+    do.add_argument("name", help="div2k (4 GB), div2k-valid (650 MB) or benchmark")
+    do.add_argument(
+        "--to", type=Path, default=Path("datasets"), help="folder; datasets if left out"
+    )
 
     pr = commands.add_parser("profile", help="what a model costs")
     pr.set_defaults(run=run_profile)
     pr.add_argument("--model", nargs="+", default=["liif"], help="which methods")
-    pr.add_argument("--all", action="store_true", help="every method")
-    pr.add_argument("--size", default="paper", help="paper, laptop or tiny")
+    pr.add_argument(
+        "--all",
+        action="store_true",
+        help="every method, if not said otherwise at "
+        "paper and laptop size and x2, x4, x8, x16 and x30 (half an hour)",
+    )
+    pr.add_argument("--size", nargs="+", help="paper (if left out), laptop or tiny")
     pr.add_argument("--lr", type=rows_by_columns, default=(48, 48), help="input")
-    pr.add_argument("--scale", type=number, nargs="+", default=[4])
+    pr.add_argument("--scale", type=number, nargs="+", help="4 if left out")
+    pr.add_argument("--plot", type=Path, help="draw time against pixels into this .png")
     pr.add_argument("--json", type=Path, help="write the record to this file")
     pr.add_argument("--device", default="auto")
 
@@ -184,8 +293,9 @@ def parse_options(pairs: list[str]) -> dict:
         if not equals:
             raise UserError(f"--set takes option=value, not {pair!r}")
         try:
-            options[key] = ast.literal_eval(text)
-        except (SyntaxError, ValueError):
+            with warnings.catch_warnings(action="ignore"):  # of odd words, to stderr
+                options[key] = ast.literal_eval(text)
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             options[key] = text
     return options
 
@@ -193,7 +303,12 @@ def parse_options(pairs: list[str]) -> dict:
 def run_upscale(args) -> None:
     from tqdm import tqdm
 
-    from asr_course.images import check_writable, open_image, save_image
+    from asr_course.images import (
+        check_writable,
+        note_others,
+        open_image,
+        save_image,
+    )
     from asr_course.render import check_size, upscale
     from asr_course.training import check_seed, pick_device
     from asr_course.weights import load_model
@@ -222,39 +337,60 @@ def run_upscale(args) -> None:
             f"note: rows grew {size[0] / given[0]:.3g} times, columns "
             f"{size[1] / given[1]:.3g} times, so shapes are stretched"
         )
+    if note := note_others(image, args.input):
+        print(note)
 
 
 def check_files(*files: Path | None) -> None:
     """UserError, before any work is done, unless the files can be made."""
+    from asr_course.images import check_file
+
     for file in files:
-        if file and (file.is_dir() or not file.parent.is_dir()):
-            raise UserError(f"cannot write {file}: no such folder, or it is one itself")
+        if file:
+            check_file(file)
 
 
 def run_evaluate(args) -> None:
-    from asr_course.metrics import evaluate, format_rows
+    from asr_course.images import check_folder, note_left_out
+    from asr_course.metrics import Benchmark, check_scales, evaluate, format_rows
     from asr_course.records import save_record, write_json
     from asr_course.training import pick_device
     from asr_course.weights import find_weights, load_model, read_card
 
     check_files(args.json, args.record)
-    if args.save and args.save.exists() and not args.save.is_dir():
-        raise UserError(f"--save takes a folder, and {args.save} is a file")
+    if args.save:
+        check_folder(args.save)
+    for protocol in args.protocol:
+        choose("protocol", protocol, ("liif", "diinn"))
+    choose("way of scoring grey", args.grey, ("rgb", "grey"))
+    check_scales(args.scales)
+    models = [name for name in args.model if name != "bicubic"]
+    cards = {name: read_card(find_weights(name)) for name in models}
     if args.record and len({Path(name).name for name in args.model}) < len(args.model):
         raise UserError("a record names weights by their file names: give them others")
     several = len(args.model) * len(args.data) * len(args.protocol) > 1
     device = pick_device(args.device)
+    benchmarks = [Benchmark(folder) for folder in args.data]
+    for benchmark in benchmarks:
+        for scale, protocol in product(args.scales, args.protocol):
+            benchmark.scorable(scale, protocol)
+        left_out = dict.fromkeys(benchmark.unreadable, "cannot be read")
+        for protocol in args.protocol:
+            left_out |= benchmark.too_small(args.scales, protocol)
+        if left_out:
+            count = len(benchmark.paths) + len(benchmark.unreadable)
+            print(note_left_out(benchmark.folder, left_out, count), flush=True)
     rows, trained = [], {}
     for name in args.model:
         model, about = None, {}
-        if name != "bicubic":
-            model, card = load_model(name).to(device), read_card(find_weights(name))
+        if name in cards:
+            model, card = load_model(name).to(device), cards[name]
             about = {"method": card["config"]["name"], "seed": card.get("seed")}
             trained[Path(name).name] = card.get("command")
-        for data, protocol in product(args.data, args.protocol):
+        for data, protocol in product(benchmarks, args.protocol):
             save = args.save
             if save and several:
-                save = save / Path(name).stem / data.name
+                save = save / Path(name).stem / data.folder.name
                 save = save / protocol if len(args.protocol) > 1 else save
             found = evaluate(
                 model,
@@ -290,29 +426,47 @@ def schedule_of(plan, args):
 
 
 def run_train(args) -> int:
+    from asr_course.images import check_folder
     from asr_course.models import MODELS, build
     from asr_course.presets import PRESETS, full_plan
-    from asr_course.training import set_seed, train
+    from asr_course.training import (
+        is_main,
+        leave_processes,
+        set_seed,
+        spare_threads,
+        train,
+        unfinished,
+    )
     from asr_course.weights import save_weights
 
+    spare_threads()
     preset = PRESETS[choose("preset", args.preset, PRESETS)]
     generates = MODELS[choose("model", args.model, MODELS)].generates
     digits = args.digits or (generates and not args.data)
     if args.data and args.digits:
         raise UserError("give either --data or --digits")
-    plan = full_plan(preset, generates, digits)
+    plan = full_plan(preset, args.model, digits, args.encoder)
     schedule = schedule_of(plan, args)
     set_seed(args.seed)
     options = parse_options(args.set)
+    for key in {"name", "size", "encoder"} & options.keys():
+        raise UserError(
+            f"{key} is no option of a model; choose it by --model, --preset or "
+            "--encoder"
+        )
     if generates:
         options.setdefault("largest", int(plan.recipe.scale_max))
     model = build(args.model, plan.size, args.encoder, **options)
     images, data = training_images(plan, args, digits)
-    if args.out.exists() and not args.out.is_dir():
-        raise UserError(f"--out takes a folder, and {args.out} is a file")
+    check_folder(args.out)
     weights = args.out / f"{args.model}.safetensors"
     if weights.exists() and not args.resume:
         raise UserError(f"{weights} exists; choose another --out, or delete it first")
+    if not args.resume and unfinished(args.out):
+        raise UserError(
+            f"{args.out} holds a run that was stopped; go on with --resume, choose "
+            "another --out, or delete its checkpoint.pt first"
+        )
     run = train(
         model,
         images,
@@ -322,10 +476,15 @@ def run_train(args) -> int:
         device=args.device,
         out=args.out,
         resume=args.resume,
+        save_every=args.save_every,
         progress=True,
-        precision=preset.precision,
+        precision=preset.precision if args.precision is None else args.precision,
         workers=preset.workers,
+        accumulate=args.accumulate,
     )
+    leave_processes()
+    if not is_main():
+        return 130 if run.interrupted else 0
     if run.interrupted:
         print(
             f"stopped after step {run.steps} of {schedule.steps}; "
@@ -350,46 +509,80 @@ def training_images(plan, args, digits: bool) -> tuple:
     """The pictures to train on, and what a card calls them."""
     from asr_course.characters import Characters
     from asr_course.data import Folder, Procedural
+    from asr_course.images import note_left_out
+    from asr_course.training import is_main
 
     if digits:
         return Characters(plan.pictures, args.seed), "drawn digits"
     if not args.data:
-        images = Procedural(plan.pictures, args.seed)
+        side = max(256, plan.recipe.crop)
+        images = Procedural(plan.pictures, args.seed, side)
         return images, f"{plan.pictures} generated pictures"
     images = Folder(args.data, smallest=plan.recipe.crop)
-    if images.left_out:
-        print(
-            f"note: {images.left_out} pictures with a side under {plan.recipe.crop} "
-            "left out"
-        )
+    if images.left_out and is_main():
+        count = len(images) + len(images.left_out)
+        print(note_left_out(args.data, images.left_out, count), flush=True)
     return images, args.data.name
 
 
+def run_download(args) -> None:
+    from asr_course.download import SETS, download
+
+    chosen = SETS[choose("data set", args.name, SETS)]
+    download(chosen.archives, args.to, tell=lambda line: print(line, flush=True))
+    print("next:")
+    for use in chosen.uses:
+        print("  " + use.format(shlex.quote(str(args.to))))
+
+
 def run_profile(args) -> None:
-    from asr_course.models import REGRESSION
-    from asr_course.profiling import format_profile, profile
+    from asr_course.benchmark import (
+        SCALES,
+        benchmark,
+        format_profile,
+        growth_of,
+        plot_growth,
+    )
+    from asr_course.images import atomic, check_writable
+    from asr_course.models import MODELS, SIZES
+    from asr_course.plots import figure_png
     from asr_course.records import save_record
     from asr_course.training import pick_device
 
     check_files(args.json)
+    if args.plot:
+        check_writable(args.plot)
     device = pick_device(args.device)
-    names = REGRESSION if args.all else args.model
+    names = list(MODELS) if args.all else args.model
+    sizes = args.size or (["paper", "laptop"] if args.all else ["paper"])
+    scales = args.scale or (SCALES if args.all else [4])
     for name in names:
-        choose("model that answers query by query", name, REGRESSION)
+        choose("model", name, MODELS)
+        for size in sizes:
+            choose("size", size, SIZES[name])
     if min(args.lr) < 1:
         raise UserError("--lr needs at least one row and one column")
-    for scale in args.scale:
+    for scale in scales:
         if not 1 <= scale <= 64:
             raise UserError(f"--scale must lie between 1 and 64, not {scale:g}")
-    rows = [
-        profile(n, args.size, args.lr, s, device) for n in names for s in args.scale
-    ]
+    told = sys.stderr if sys.stderr.isatty() else None
+    rows = benchmark(
+        names,
+        sizes,
+        args.lr,
+        scales,
+        device,
+        lambda row: told and print(row["model"], row["size"], row["scale"], file=told),
+    )
     print(format_profile(rows))
+    if args.plot:
+        with atomic(args.plot) as temporary:
+            temporary.write_bytes(figure_png(plot_growth(rows)))
     if args.json:
         command = f"python -m asr_course profile --model {' '.join(names)}"
-        command += f" --size {args.size} --lr {args.lr[0]}x{args.lr[1]}"
-        command += f" --scale {' '.join(f'{scale:g}' for scale in args.scale)}"
-        save_record(args.json, rows, command)
+        command += f" --size {' '.join(sizes)} --lr {args.lr[0]}x{args.lr[1]}"
+        command += f" --scale {' '.join(f'{scale:g}' for scale in scales)}"
+        save_record(args.json, rows, command, growth=growth_of(rows))
 
 
 def run_growth(args) -> None:
@@ -438,10 +631,10 @@ def run_exam(args) -> None:
     if min(args.count, args.seeds, *args.steps) < 1:
         raise UserError("--count, --seeds and --steps must be 1 or more")
     device, readers = pick_device(args.device), load_readers()
+    models = {name: load_model(name).to(device) for name in args.model}
     exam, rows, curve = held_out(args.count), [], None
     p = readers.glance(exam.lr)
-    for name in args.model:
-        model = load_model(name).to(device)
+    for name, model in models.items():
         for steps in args.steps if model.generates else [0]:
             silent = None if model.generates else True  # None: only on a terminal
             with tqdm(total=args.seeds * args.count, disable=silent) as bar:
@@ -556,7 +749,7 @@ def command_of(args) -> list[str]:
         words += ["--set", *args.set]
     if args.digits:
         words.append("--digits")
-    for name in ("encoder", "steps", "rate", "schedule", "loss", "seed"):
+    for name in ("encoder", "steps", "rate", "schedule", "loss", "seed", "precision"):
         value = getattr(args, name)
         if value is not None:
             words += [f"--{name}", str(value)]

@@ -3,7 +3,8 @@
 A sample is a pure function of (seed, index). Nothing is shuffled and no random state
 is carried along, so a run can stop, resume, or be split among processes and still
 see the same samples. Samples index // batch belong together: they share one scale
-and one choice of queries, and therefore one shape.
+and one choice of queries, and therefore one shape. (Where every batch has several
+scales, this holds for each part of it.)
 
 Queries are drawn as whole low-resolution cells: all high-resolution pixels whose
 centre lies in a drawn cell. Models that answer cell by cell (DIIF) and models that
@@ -33,23 +34,46 @@ from asr_course.coords import (
     to_position,
 )
 from asr_course.errors import UserError
-from asr_course.images import list_images, open_image, resize, to_rgb
+from asr_course.images import list_images, open_image, read_sizes, resize, to_rgb
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How training samples are cut; the defaults are LIIF's (48 x 48, 48^2 queries)."""
+    """How training samples are cut; the defaults are LIIF's (48 x 48, 48^2 queries).
+
+    A batch has a scale between `scale_min` and `scale_max`, all of them as likely. With
+    `scales` it has one of these; if `mixed` as well, each in an equal part (DIINN).
+    With `hr` every crop has so many rows and columns, and the low-resolution patch as
+    many as the scale leaves (DIIF); else the patch has `patch`, and the crop varies.
+    """
 
     batch: int = 16
     patch: int = 48  # low-resolution rows and columns
     queries: int = 2304  # at least so many per sample; whole cells may add a few
     scale_min: float = 1.0
     scale_max: float = 4.0
+    scales: tuple[float, ...] = ()
+    mixed: bool = False
+    hr: int = 0
+
+    def __post_init__(self):
+        if self.batch % self.parts:
+            raise UserError(
+                f"a batch of {self.batch} has no equal part for each of "
+                f"{self.parts} scales"
+            )
+
+    @property
+    def parts(self) -> int:
+        """How many scales a batch has."""
+        return len(self.scales) if self.mixed else 1
 
     @property
     def crop(self) -> int:
         """Rows and columns of a picture that the largest scale takes."""
-        return round_half_up(self.patch * self.scale_max)
+        return self.hr or round_half_up(
+            self.patch * max(self.scales, default=self.scale_max)
+        )
 
     def samples(self, images: Sequence, seed: int, length: int) -> Dataset:
         return Patches(images, self, seed, length)
@@ -63,7 +87,8 @@ class PairRecipe:
     as large as its input, then one scale in (1, scale_max] is drawn for every batch.
     `stretch` is ours: above 1, every other of these batches has another aspect than
     its inputs, up to so many times, and as many pixels. That takes pictures larger
-    than `crop`.
+    than `crop`. upright: pictures are mirrored, but what is up stays up, as faces
+    want it.
     """
 
     batch: int = 32
@@ -72,8 +97,14 @@ class PairRecipe:
     noise: float = 0.0  # on the low-resolution picture: standard deviation, of 255
     fixed: float = 2 / 3  # the first stage's share of the run
     stretch: float = 1.0
+    upright: bool = False
 
-    crop = Recipe.crop
+    parts = 1
+
+    @property
+    def crop(self) -> int:
+        """Rows and columns of the largest pictures."""
+        return round_half_up(self.patch * self.scale_max)
 
     def samples(self, images: Sequence, seed: int, length: int) -> Dataset:
         return Pairs(images, self, seed, length)
@@ -118,7 +149,8 @@ class Pairs(Dataset):
         rng = np.random.default_rng([self.seed, 6, index])
         image = self.images[rng.integers(len(self.images))]
         if not getattr(self.images, "whole", False):
-            image = random_crop(image, recipe.crop, rng)
+            crop = upright_crop if recipe.upright else random_crop
+            image = crop(image, recipe.crop, rng)
         hr = resize(image, size)
         lr = degrade(image, (recipe.patch, recipe.patch), recipe.noise, rng)
         return Pair(
@@ -171,8 +203,8 @@ class Patches(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        patch = self.recipe.patch
-        size, coord, pixels = self._queries(index // self.recipe.batch)
+        part = index * self.recipe.parts // self.recipe.batch
+        size, patch, coord, pixels = self._queries(part)
         rng = np.random.default_rng([self.seed, 1, index])
         image = self.images[rng.integers(len(self.images))]
         hr = random_crop(image, size, rng)  # (size, size, 3)
@@ -185,13 +217,22 @@ class Patches(Dataset):
             target=torch.from_numpy(target).T[..., None] / 255,
         )
 
-    def queries_of_batch(self, batch: int) -> tuple[int, Tensor, np.ndarray]:
-        """Rows of the crops of one batch, and the queries its samples share."""
+    def queries_of_batch(self, batch: int) -> tuple[int, int, Tensor, np.ndarray]:
+        """Rows of the crops and of the patches, and the queries that samples share.
+
+        batch: which one; where each has several scales, which part of one.
+        """
         recipe = self.recipe
         rng = np.random.default_rng([self.seed, 0, batch])
-        scale = rng.uniform(recipe.scale_min, recipe.scale_max)
-        size = round_half_up(recipe.patch * scale)
-        return size, *draw_queries(recipe.patch, size, recipe.queries, rng)
+        if recipe.mixed:
+            scale = recipe.scales[batch % recipe.parts]
+        elif recipe.scales:
+            scale = recipe.scales[rng.integers(len(recipe.scales))]
+        else:
+            scale = rng.uniform(recipe.scale_min, recipe.scale_max)
+        patch = round_half_up(recipe.hr / scale) if recipe.hr else recipe.patch
+        size = recipe.hr or round_half_up(patch * scale)
+        return size, patch, *draw_queries(patch, size, recipe.queries, rng)
 
 
 def draw_queries(cells: int, size: int, queries: int, rng: np.random.Generator):
@@ -213,11 +254,22 @@ def draw_queries(cells: int, size: int, queries: int, rng: np.random.Generator):
     return coord, pixels
 
 
-def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random size x size crop, flipped and transposed with probability 1/2 each."""
+def random_square(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random size x size crop."""
     top = rng.integers(image.shape[0] - size + 1)
     left = rng.integers(image.shape[1] - size + 1)
-    crop = image[top : top + size, left : left + size]
+    return image[top : top + size, left : left + size]
+
+
+def upright_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random size x size crop, mirrored left to right with probability 1/2."""
+    crop = random_square(image, size, rng)
+    return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+
+
+def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random size x size crop, flipped and transposed with probability 1/2 each."""
+    crop = random_square(image, size, rng)
     if rng.random() < 0.5:
         crop = crop[::-1]
     if rng.random() < 0.5:
@@ -230,12 +282,15 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
 class Folder(Sequence):
     """The pictures of a folder as (rows, cols, 3) uint8 arrays, each read once.
 
-    Pictures with fewer than `smallest` rows or columns are left out. Up to `cache`
-    bytes are kept in memory; what does not fit is read again when it is needed.
+    Of a folder that holds HR/, those in there, as data sets to score on have them.
+    Pictures with fewer than `smallest` rows or columns, and those that cannot be read,
+    are left out; `left_out` says why, by name. Up to `cache` bytes are kept in memory;
+    what does not fit is read again when it is needed.
     """
 
     def __init__(self, folder: str | Path, smallest: int = 1, cache: int = 2 << 30):
-        sizes = {path: open_image(path).size for path in list_images(folder)}
+        high = Path(folder) / "HR"
+        sizes, unreadable = read_sizes(list_images(high if high.is_dir() else folder))
         self.paths = [path for path, size in sizes.items() if min(size) >= smallest]
         if not self.paths:
             raise UserError(
@@ -243,7 +298,11 @@ class Folder(Sequence):
                 f"which one training crop takes; the largest of its {len(sizes)} "
                 f"pictures has {max(map(min, sizes.values()))}"
             )
-        self.left_out = len(sizes) - len(self.paths)
+        self.left_out = dict.fromkeys(unreadable, "cannot be read") | {
+            path.name: f"{size[0]}x{size[1]}, smaller than {smallest}"
+            for path, size in sizes.items()
+            if min(size) < smallest
+        }
         listing = [(path.name, path.stat().st_size) for path in self.paths]
         self.fingerprint = hashlib.sha256(repr(listing).encode()).hexdigest()[:12]
         self._cache, self._room = {}, cache

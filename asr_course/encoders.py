@@ -2,7 +2,8 @@
 
 Networks for super-resolution with their upsampling tail cut off. Each keeps rows and
 columns and says two things about itself: `channels`, the length of a latent code, and
-`radius`, how many pixels away a latent code can still see.
+`radius`, how many pixels away a latent code can still see. SwinIR, which is in
+`asr_course.swinir`, adds a third: its windows stand on a grid, see `align` there.
 
 EDSR: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 CVPR Workshops 2017. RDN: Zhang et al., "Residual Dense Network for Image
@@ -13,6 +14,8 @@ Letters: B batch, C channels, H W low-resolution rows and columns, G growth.
 
 import torch
 from torch import Tensor, nn
+
+from asr_course.swinir import SwinIR
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
@@ -97,6 +100,7 @@ class RDN(nn.Module):
 ENCODERS = {
     "edsr-baseline": lambda: EDSR(blocks=16, channels=64),
     "rdn": lambda: RDN(),
+    "swinir": lambda: SwinIR(),
     "edsr-laptop": lambda: EDSR(blocks=8, channels=48),
     "edsr-tiny": lambda: EDSR(blocks=4, channels=24),
 }

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from asr_course.coords import round_half_up
 from asr_course.errors import UserError, choose
 from asr_course.images import (
+    decode,
     is_grey,
     list_images,
     open_image,
+    read_sizes,
     resize,
     save_image,
     to_pixels,
@@ -169,50 +171,121 @@ def to_grey(picture: Tensor) -> Tensor:
     return picture.mean(0, keepdim=True)
 
 
+def unscorable(size: tuple[int, int], scale: float, protocol: str) -> str:
+    """Why a picture of `size` is too small to score at `scale`; "" if it is not."""
+    if protocol == "diinn":
+        return ""
+    low = [int(n / scale + 1e-9) for n in size]
+    border = math.ceil(scale) + 6
+    if min(low) < 1:
+        return f"it has nothing left at 1/{scale:g}"
+    if 2 * border >= round_half_up(min(low) * scale):
+        return f"it is nothing but border, which is {border} pixels wide"
+    return ""
+
+
 class Benchmark:
     """What to score on: DIR/HR with DIR/LR_bicubic/X{s}, or just a folder of pictures.
 
-    Or pictures in memory, {name: (rows, cols, 3) uint8}.
+    Or pictures in memory, {name: (rows, cols, 3) uint8}. `unreadable` holds the names
+    of files that are left out, and their faults.
     """
 
     def __init__(self, source: str | Path | dict):
         self.in_memory = source if isinstance(source, dict) else None
+        self.unreadable, self.low = {}, None
         if self.in_memory is not None:
             if not source:
                 raise UserError("no pictures to score on")
-            self.folder, self.paths = (
-                Path("bundled photographs"),
-                list(map(Path, source)),
+            self.folder = Path("bundled photographs")
+            self.sizes = {Path(name): x.shape[:2] for name, x in source.items()}
+        else:
+            self.folder = Path(source)
+            has_hr = (self.folder / "HR").is_dir()
+            paths = list_images(self.folder / "HR" if has_hr else self.folder)
+            self.sizes, self.unreadable = read_sizes(paths)
+            self.low = self.folder / "LR_bicubic" if has_hr else None
+        self.paths = list(self.sizes)
+
+    def too_small(self, scales, protocol: str) -> dict[str, str]:
+        """The names of pictures that are left out at one scale or more, and why."""
+        found = {}
+        for path, size in self.sizes.items():
+            at = [f"x{s:g}" for s in scales if unscorable(size, s, protocol)]
+            if at:
+                found[path.name] = f"{size[0]}x{size[1]}, too small at {', '.join(at)}"
+        return found
+
+    def scorable(self, scale: float, protocol: str) -> list[Path]:
+        """The pictures that are large enough for a scale, with the right LR files.
+
+        UserError if there is none, or if LR files are missing or of another size.
+        """
+        faults = {
+            p: unscorable(size, scale, protocol) for p, size in self.sizes.items()
+        }
+        paths = [path for path in self.paths if not faults[path]]
+        if not paths:
+            path, fault = next(iter(faults.items()))
+            rows, cols = self.sizes[path]
+            raise UserError(
+                f"no picture in {self.folder} is large enough for x{scale:g}; "
+                f"{path.name} has {rows}x{cols} pixels, and {fault}; use larger ones"
             )
+        self.check_low(paths, scale, protocol)
+        return paths
+
+    def low_file(self, path: Path, scale: float, protocol: str) -> Path | None:
+        """Where the data set keeps the input of a picture at a scale, if it does.
+
+        Under its own name, or as DIV2K and EDSR's archive have it: 0801x2.png.
+        """
+        folder = self.low / f"X{scale:g}" if self.low and protocol == "liif" else None
+        if not folder or not folder.is_dir():
+            return None
+        marked = folder / f"{path.stem}x{scale:g}{path.suffix}"
+        plain = folder / path.name
+        return marked if marked.is_file() and not plain.is_file() else plain
+
+    def check_low(self, paths: list[Path], scale: float, protocol: str) -> None:
+        """UserError unless all of some pictures have their LR file, or none."""
+        files = {path: self.low_file(path, scale, protocol) for path in paths}
+        if not all(files.values()):
             return
-        self.folder = Path(source)
-        has_hr = (self.folder / "HR").is_dir()
-        self.paths = list_images(self.folder / "HR" if has_hr else self.folder)
-        self.low = self.folder / "LR_bicubic" if has_hr else None
+        missing = [path.name for path, low in files.items() if not low.is_file()]
+        if missing:
+            folder = files[paths[0]].parent
+            raise UserError(
+                f"{folder} lacks {len(missing)} of {len(paths)} pictures, such as "
+                f"{missing[0]}; add them, or move {folder} away"
+            )
+        for path, low in files.items():
+            size, hr = decode(open_image(low)).size[::-1], self.sizes[path]
+            rows, cols = (round_half_up(n * scale) for n in size)
+            over = hr[0] - rows, hr[1] - cols
+            if min(over) < 0 or max(over) >= scale:
+                raise UserError(
+                    f"{low} times {scale:g} has {rows}x{cols} pixels, {path} has "
+                    f"{hr[0]}x{hr[1]}: the two do not belong together; replace one"
+                )
 
     def pair(self, path: Path, scale: float, protocol: str) -> tuple:
         """(input, truth) of one picture, (rows, cols, 3) uint8."""
         if self.in_memory is not None:
             return make_pair(self.in_memory[str(path)], scale, protocol)
         hr = np.asarray(to_rgb(open_image(path)))
-        lr_path = self.low and self.low / f"X{scale:g}" / path.name
-        if protocol != "liif" or not lr_path or not lr_path.is_file():
+        low = self.low_file(path, scale, protocol)
+        if not low:
             return make_pair(hr, scale, protocol)
-        lr = np.asarray(to_rgb(open_image(lr_path)))
+        lr = np.asarray(to_rgb(open_image(low)))
         rows, cols = (round_half_up(n * scale) for n in lr.shape[:2])
-        over = hr.shape[0] - rows, hr.shape[1] - cols
-        if min(over) < 0 or max(over) >= scale:
-            raise UserError(
-                f"{lr_path} times {scale:g} has {rows}x{cols} pixels, {path} has "
-                f"{hr.shape[0]}x{hr.shape[1]}: the two do not belong together"
-            )
         return lr, hr[:rows, :cols]
 
 
 @torch.inference_mode()
 def evaluate(
     model: nn.Module | None,
-    source: str | Path | dict,
+    source: str | Path | dict | Benchmark,
     scales,
     protocol: str = "liif",
     grey: str = "rgb",
@@ -225,16 +298,18 @@ def evaluate(
     grey="rgb" repeats grey pictures to three channels before they are scored, as
     LIIF's family does; grey="grey" scores their one channel. per_image gives a row for
     every picture too; save is a folder for the outputs. A row's figures are the means
-    over pictures.
+    over pictures; "left_out" names those that cannot be read or are too small for a
+    scale, if any.
     """
     choose("protocol", protocol, ("liif", "diinn"))
     choose("way of scoring grey", grey, ("rgb", "grey"))
-    benchmark = Benchmark(source)
-    rows = []
     check_scales(scales)
+    benchmark = source if isinstance(source, Benchmark) else Benchmark(source)
+    paths = {scale: benchmark.scorable(scale, protocol) for scale in scales}
+    rows = []
     for scale in scales:
         scored = []
-        for path in benchmark.paths:
+        for path in paths[scale]:
             lr, hr = benchmark.pair(path, scale, protocol)
             sr = predict(model, lr, hr.shape[:2], protocol)
             truth = to_tensor(hr)[0]
@@ -252,6 +327,9 @@ def evaluate(
             "grey": grey,
         }
         rows.append({**about, **means, "images": len(scored)})
+        small = benchmark.too_small([scale], protocol)
+        if small or benchmark.unreadable:
+            rows[-1]["left_out"] = [*benchmark.unreadable, *small]
         if per_image:
             rows += [{**about, **row, "images": 1} for row in scored]
     return rows

@@ -8,16 +8,19 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from asr_course.coords import output_size
+from asr_course.coords import make_cell, make_coord, output_size
 from asr_course.models import build, count_parameters
+from asr_course.models.layers import bilinear
 from asr_course.render import render
+from asr_course.swinir import WindowAttention
 
 
 def multiplications(call: Callable) -> int:
@@ -49,7 +52,7 @@ def macs_paper(model: nn.Module, size: tuple[int, int], scale: float) -> int:
     """
     name, options = model.config["name"], model.options
     L, P = math.prod(size), math.prod(output_size(size, scale))
-    encoder = L * weights(model.encoder)
+    encoder = L * macs_of_latent(model.encoder)
     if name == "liif":
         return encoder + (4 if options.local_ensemble else 1) * P * weights(model.mlp)
     if name == "metasr":
@@ -74,6 +77,14 @@ def macs_paper(model: nn.Module, size: tuple[int, int], scale: float) -> int:
     once = (model.coarse, model.phase) if name == "dlte" else (model.coarse,)
     coarse = len(model.corners()) * L * K * weights(*once)
     return encoder + waves + round(coarse) + P * weights(model.fine)
+
+
+def macs_of_latent(encoder: nn.Module) -> int:
+    """Of an encoder for one latent code: every weight once. In SwinIR's attention a
+    pixel also meets the pixels of its window twice, and biases are not multiplied."""
+    found = [m for m in encoder.modules() if isinstance(m, WindowAttention)]
+    meetings = sum(2 * m.window**2 * m.out.in_features for m in found)
+    return weights(encoder) + meetings - sum(m.bias.numel() for m in found)
 
 
 def macs_tail(channels: int, size: tuple[int, int], scale: int) -> int:
@@ -140,6 +151,28 @@ class TensorMemory(TorchDispatchMode):
         self._bytes -= size
 
 
+PLAIN_QUERIES = 30_000  # at a time, as LIIF's official code evaluates
+PLAIN_PIXELS = 2**20  # larger outputs are not made by the plain formula: it takes long
+
+
+@torch.inference_mode()
+def render_plain(model: nn.Module, lr: Tensor, size: tuple[int, int]) -> Tensor:
+    """An output (3, h, w) by the formula as printed, in the way of the official codes.
+
+    Queries are a long list, 30,000 of which are answered at a time.
+    """
+    features = model.encode(lr)
+    coord = make_coord(size).view(1, -1, 1, 2).to(lr)
+    cell, answers = make_cell(size)[None].to(lr), []
+    for piece in coord.split(PLAIN_QUERIES, dim=1):
+        rgb = model.predict_plain(features, piece, cell)
+        if model.options.skip:
+            rgb = rgb + bilinear(features.lr.movedim(1, -1), piece)
+        answers.append(rgb)
+    picture = torch.cat(answers, dim=1) * 0.5 + 0.5  # (1, h w, 1, 3)
+    return picture.view(*size, 3).movedim(-1, 0)
+
+
 def profile(
     name: str,
     size: str,
@@ -150,61 +183,64 @@ def profile(
     """Build a model and render one output: what it costs, as a row.
 
     macs_run: counted while our code runs. seconds and cpu_seconds: of a second run,
-    after one to warm up. plain_cpu_seconds: the same with the formula as printed,
-    where the model has both. peak_mb: the most that tensors held at one time, weights
-    and input left out.
+    after one to warm up. peak_mb: the most that tensors held at one time, weights and
+    input left out. plain_cpu_seconds, plain_difference: of the formula as printed, and
+    how far its answer is from ours at most; None where the model has no such formula
+    of its own or the output is large. A model that draws its answer takes one step of
+    its sampler, and has no count by formula.
     """
     torch.manual_seed(0)
     model = build(name, size).eval().to(device)
     lr = torch.rand(1, 3, *lr_size, device=device)
     target = output_size(lr_size, scale)
+    if model.generates:
+        draw = partial(model.sample, lr, target, steps=1)
+    else:
+        wake(model)
+        draw = partial(render, model, lr, target)
     with TensorMemory() as memory:
-        macs_run = multiplications(lambda: render(model, lr, target))
-    seconds, cpu_seconds = clock(model, lr, target)
+        macs_run = multiplications(draw)
+    ours, seconds, cpu_seconds = clock(draw)
     row = {
         "model": name,
         "size": size,
         "lr": f"{lr_size[0]}x{lr_size[1]}",
         "scale": scale,
+        "pixels": math.prod(target),
         "parameters": count_parameters(model),
-        "macs_paper": macs_paper(model, lr_size, scale),
+        "macs_paper": None if model.generates else macs_paper(model, lr_size, scale),
         "macs_run": macs_run,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "plain_cpu_seconds": None,
+        "plain_difference": None,
         "peak_mb": memory.peak / 2**20,
     }
-    if hasattr(model, "predict_plain"):
-        model.predict = model.predict_plain
-        row["plain_cpu_seconds"] = clock(model, lr, target)[1]
+    if hasattr(model, "predict_plain") and math.prod(target) <= PLAIN_PIXELS:
+        plain, _, row["plain_cpu_seconds"] = clock(
+            partial(render_plain, model, lr, target)
+        )
+        row["plain_difference"] = (ours - plain).abs().max().item()
     return row
 
 
-def clock(model: nn.Module, lr: torch.Tensor, target) -> tuple[float, float]:
-    """Seconds and CPU seconds of one render."""
+def wake(model: nn.Module) -> None:
+    """Random numbers for a last layer of zeros, which would hide any difference."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+
+
+def clock(draw: Callable) -> tuple:
+    """What a call returns, its seconds and its CPU seconds."""
+    synchronise()
     wall, cpu = time.perf_counter(), time.process_time()
-    render(model, lr, target)
-    if lr.device.type == "cuda":
+    drawn = draw()
+    synchronise()
+    return drawn, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def synchronise() -> None:
+    """Wait for the GPU, which works behind the program's back."""
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def format_profile(rows: list[dict]) -> str:
-    """Rows of `profile` as a table for the terminal."""
-    lines = [
-        f"{'model':8} {'scale':>6} {'parameters':>11} {'G MACs, paper':>14} "
-        f"{'as we run':>10} {'seconds':>8} {'CPU s':>7} {'plain':>7} {'peak MB':>8}"
-    ]
-    for row in rows:
-        plain = row["plain_cpu_seconds"]
-        lines.append(
-            f"{row['model']:8} {row['scale']:6g} {row['parameters']:11,} "
-            f"{row['macs_paper'] / 1e9:14.2f} {row['macs_run'] / 1e9:10.2f} "
-            f"{row['seconds']:8.2f} {row['cpu_seconds']:7.2f} "
-            f"{f'{plain:.2f}' if plain else '':>7} {row['peak_mb']:8.0f}"
-        )
-    lines.append(
-        f"size {rows[0]['size']}, input {rows[0]['lr']} (rows x columns); plain: CPU "
-        "seconds of the formula as printed"
-    )
-    return "\n".join(lines)

@@ -37,6 +37,8 @@ from asr_course.render import (
 )
 
 VIEW = 256  # output rows and columns that are shown: every scale costs the same
+COARSE = 4  # one row and one column in so many make a first picture
+SOON = 0.1  # seconds; a full picture that takes longer is preceded by a coarse one
 LARGEST = 1024  # rows and columns of a photograph; larger ones are shrunk first
 MAX_SCALE = 30.0
 STEPS = 25  # of a sampler
@@ -75,9 +77,14 @@ class Picture(anywidget.AnyWidget):
         img.dataset.version = String(Number(img.dataset.version || 0) + 1);
       }
       function describe() { img.alt = model.get("alt"); }
+      function wait() {
+        img.setAttribute("aria-busy", model.get("busy"));
+        img.style.cursor = model.get("busy") ? "progress" : "grab";
+      }
       model.on("change:data", draw);
       model.on("change:alt", describe);
-      draw(); describe();
+      model.on("change:busy", wait);
+      draw(); describe(); wait();
       let from = null, waiting = false, latest = null;
       function flush() {
         waiting = false;
@@ -120,6 +127,7 @@ class Picture(anywidget.AnyWidget):
     """
     data = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
+    busy = traitlets.Bool(False).tag(sync=True)  # a better picture is on its way
 
 
 def not_drawn(error: Exception) -> str:
@@ -131,14 +139,15 @@ class LatestWins(ipw.VBox):
     """A widget of which only the latest state is drawn.
 
     It writes `steps`, which yields between pieces of work, perhaps a text that says
-    how far it is, and returns what `_show` takes. A newer request ends older work.
+    how far it is or something for `_show` to show meanwhile, and returns what `_show`
+    takes in the end. A newer request ends older work.
     """
 
     error: Exception | None = None
     _task = None
     _wanted = 0  # the number of the latest request
 
-    def steps(self) -> Generator[str | None]:
+    def steps(self) -> Generator:
         """The work that the present state asks for."""
         raise NotImplementedError
 
@@ -172,11 +181,18 @@ class LatestWins(ipw.VBox):
                 except StopIteration as done:
                     self._show(done.value)
                     return
-                if said:
-                    self.status.value = said
+                if said is not None:
+                    self._tell(said)
                 await asyncio.sleep(0)
         except Exception as error:
             self._fail(error)
+
+    def _tell(self, said) -> None:
+        """Show what work yields on its way: a text, or a first view."""
+        if isinstance(said, str):
+            self.status.value = said
+        else:
+            self._show(said)
 
     def _fail(self, error: Exception) -> None:
         """Say what went wrong where the picture was asked for."""
@@ -194,6 +210,7 @@ class View:
     queries: int
     psnr: dict[str, float]  # of bicubic and model, luma; empty without a truth
     seconds: float  # that the model took
+    coarse: bool = False  # a first picture, of a few queries
 
 
 class ScaleExplorer(LatestWins):
@@ -218,6 +235,7 @@ class ScaleExplorer(LatestWins):
         self.models = models if isinstance(models, dict) else {"model": models}
         self.downsample = downsample
         self.view: View | None = None
+        self._pace: dict[str, float] = {}  # seconds for a query, model by model
         self.centre = self._centre_at_start = centre
         self.slider = ipw.FloatLogSlider(
             value=scale,
@@ -276,10 +294,10 @@ class ScaleExplorer(LatestWins):
         if not isinstance(image, np.ndarray):
             image = np.asarray(to_rgb(open_image(image)))
         largest = max(image.shape[:2])
-        self.note = ""
+        note = ""
         if largest > LARGEST:
             size = tuple(max(1, n * LARGEST // largest) for n in image.shape[:2])
-            self.note = (
+            note = (
                 f"Your picture of {image.shape[0]}×{image.shape[1]} pixels was shrunk "
                 f"to {size[0]}×{size[1]} first. "
             )
@@ -290,7 +308,7 @@ class ScaleExplorer(LatestWins):
                 f"a picture of {image.shape[:2]} pixels cannot be shrunk "
                 f"{self.downsample} times; choose a larger one"
             )
-        n = self.downsample
+        n, self.note = self.downsample, note
         self.hr = np.ascontiguousarray(image[: rows * n, : cols * n])
         self.lr = resize(self.hr, (rows, cols)) if lr is None else lr
         self._encoded: dict[str, Encoded] = {}
@@ -364,31 +382,79 @@ class ScaleExplorer(LatestWins):
             yield
         return pixels
 
+    def sketch(
+        self, name: str, size: tuple[int, int], window: Window
+    ) -> Generator[None, None, np.ndarray]:
+        """The pixels of a window from one row and one column of queries in a few."""
+        top, left, rows, cols = window
+        sums = yield from self.sums(name, size, window, whole=False)
+        # The queries in the middle of what they stand for.
+        half = COARSE // 2
+        few = top + half, left + half, rows - half, cols - half
+        model, encoded = self.models[name], self.encoded(name)
+        pieces = decode_rows(model, encoded, size, few, sums, COARSE)
+        drawn = to_pixels(torch.cat([piece for _, piece in pieces], dim=1))
+        return np.asarray(Image.fromarray(drawn).resize((cols, rows)))
+
+    def slow(self, name: str, window: Window) -> bool:
+        """Whether a window takes long, as far as the latest picture tells."""
+        return self._pace.get(name, SOON) * window[2] * window[3] > SOON
+
     @torch.inference_mode()
     def work(
-        self, scale: float, name: str, view: int = VIEW, whole: bool = False
-    ) -> Generator[str | None, None, View]:
-        """Render a view step by step; the iterator returns the finished View."""
+        self,
+        scale: float,
+        name: str,
+        view: int = VIEW,
+        whole: bool = False,
+        sketched: bool = False,
+    ) -> Generator[str | View | None, None, View]:
+        """Render a view step by step; the iterator returns the finished View.
+
+        sketched: yield a coarse View first, if the finished one takes long.
+        """
         size, window = self.window(scale, view)
         rows, cols = window[2:]
         if not self.models[name].generates:
+            if name not in self._encoded:
+                yield "busy: the encoder reads the picture …"
             self.encoded(name)
         yield
+        sketched = sketched and not self.models[name].generates
+        if sketched and min(rows, cols) > COARSE and (whole or self.slow(name, window)):
+            pixels = yield from self.sketch(name, size, window)
+            yield self.compare(name, pixels, size, window, scale)
         started = time.perf_counter()
         pixels = yield from self.paint(name, size, window, whole)
         seconds = time.perf_counter() - started
+        if not whole:
+            self._pace[name] = seconds / (rows * cols)
+        return self.compare(name, pixels, size, window, scale, seconds)
+
+    def compare(
+        self,
+        name: str,
+        pixels: np.ndarray,
+        size: tuple[int, int],
+        window: Window,
+        scale: float,
+        seconds: float | None = None,
+    ) -> View:
+        """What a model drew beside bicubic and the truth; coarse without `seconds`."""
+        rows, cols = window[2:]
         panels = {"bicubic": crop_resized(self.lr, size, window), name: pixels}
         scores = {}
         if self.downsample > 1:
             title, truth = self.truth(size, window, scale)
-            if title == "truth":
+            if title == "truth" and seconds is not None:
                 truth_luma = to_luma(to_tensor(truth)[0])
                 scores = {
                     key: psnr(to_luma(to_tensor(panel)[0]), truth_luma)
                     for key, panel in panels.items()
                 }
             panels[title] = truth
-        return View(panels, size, window, rows * cols, scores, seconds)
+        shown = panels, size, window, rows * cols, scores
+        return View(*shown, seconds or 0.0, coarse=seconds is None)
 
     def truth(self, size, window: Window, scale: float) -> tuple[str, np.ndarray]:
         """The photograph at this scale, or its own pixels where it has no more."""
@@ -413,12 +479,21 @@ class ScaleExplorer(LatestWins):
     # Requests ----------------------------------------------------------------------
 
     def steps(self) -> Generator[str | None]:
-        whole = self.whole.value
-        return self.work(self.slider.value, self.tabs.value, whole=whole)
+        scale, name, whole = self.slider.value, self.tabs.value, self.whole.value
+        return self.work(scale, name, whole=whole, sketched=True)
+
+    def _tell(self, said) -> None:
+        super()._tell(said)
+        self.picture.busy = True
+
+    def _fail(self, error: Exception) -> None:
+        super()._fail(error)
+        self.picture.busy = False
 
     def _show(self, view: View) -> None:
         """Put a view into the widget."""
         self.view, self.error = view, None
+        self.picture.busy = view.coarse
         side = next(iter(view.panels.values())).shape[0]
         white = np.full((side, GAP, 3), 255, np.uint8)
         strips = []
@@ -439,12 +514,15 @@ class ScaleExplorer(LatestWins):
             f"{', '.join(view.panels)} side by side at scale {scale:.2f}, rows {top} "
             f"to {top + rows} and columns {left} to {left + cols} of the output"
         )
+        took = f"{view.queries:,} queries in {view.seconds * 1000:.0f} ms"
         self.status.value = (
             f"{self.note}{self.lr.shape[0]}×{self.lr.shape[1]} → "
             f"{view.size[0]}×{view.size[1]} (rows × columns); rows {top}–{top + rows}, "
-            f"columns {left}–{left + cols}: {view.queries:,} queries in "
-            f"{view.seconds * 1000:.0f} ms"
+            f"columns {left}–{left + cols}: "
+            f"{'coarse so far, busy with the rest …' if view.coarse else took}"
         )
+        if view.coarse:
+            return
         if self.models[self.tabs.value].generates:
             self.status.value += f"; {STEPS} steps of sampling, seed {self.seed.value}"
         if self.models[self.tabs.value].sums:
@@ -481,7 +559,7 @@ class ScaleExplorer(LatestWins):
             return
         try:
             self.set_image(io.BytesIO(change["new"][0]["content"]))
-        except UserError as error:
+        except Exception as error:  # whatever it is, it belongs under the picture
             self._fail(error)
 
     # Without a kernel --------------------------------------------------------------

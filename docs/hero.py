@@ -1,6 +1,6 @@
 """The picture at the top of the README: one photograph from x1 to x30, by one model.
 
-    python docs/hero.py     write docs/hero.png
+python docs/hero.py     write docs/hero.png
 """
 
 from pathlib import Path

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 
 import nbformat
 import pytest
@@ -75,7 +76,13 @@ def smoke_copy(path, folder):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """A JupyterLab of the test's own: (address, folder it serves)."""
-    folder = tmp_path_factory.mktemp("lab")
+    with running_lab(tmp_path_factory.mktemp("lab"), OMP_NUM_THREADS="1") as running:
+        yield running
+
+
+@contextmanager
+def running_lab(folder, **variables):
+    """JupyterLab with everything that it writes in `folder`: (address, served)."""
     settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     # Keep every cell in the page, also those that are out of sight.
@@ -92,7 +99,7 @@ def lab(tmp_path_factory):
         JUPYTER_RUNTIME_DIR=str(folder / "runtime"),
         JUPYTERLAB_SETTINGS_DIR=str(folder / "settings"),
         JUPYTERLAB_WORKSPACES_DIR=str(folder / "workspaces"),
-        OMP_NUM_THREADS="1",
+        **variables,
     )
     options = [
         "--no-browser",
@@ -130,6 +137,13 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium."""
+    with running_browser() as running:
+        yield running
+
+
+@contextmanager
+def running_browser():
+    """Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     assert CHROMIUM, "ASR_REQUIRE_BROWSER is set, but there is no Chromium"

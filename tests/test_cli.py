@@ -19,6 +19,7 @@ import asr_course.weights
 from asr_course import load_weights, upscale
 from asr_course.__main__ import main, number, parse_options, rows_by_columns
 from asr_course.ablation import TRAINING, ablate, train_variant
+from asr_course.benchmark import format_profile
 from asr_course.claims import format_tally
 from asr_course.compare import seams
 from asr_course.data import Patches, Procedural
@@ -34,9 +35,8 @@ from asr_course.exam import (
 )
 from asr_course.growth import format_growth
 from asr_course.metrics import evaluate
-from asr_course.models import ABLATIONS, DEFAULT_ENCODER, REGRESSION
+from asr_course.models import ABLATIONS, DEFAULT_ENCODER, MODELS
 from asr_course.presets import PRESETS
-from asr_course.profiling import format_profile
 from asr_course.readers import load_readers, train_readers
 from asr_course.weights import read_card, save_weights
 
@@ -633,7 +633,11 @@ def test_train_says_which_pictures_it_leaves_out(folder, tmp_path, capsys):
     Image.fromarray(picture(30, 30)).save(folder / "small.png")
     words = train_words(tmp_path / "run", "--data", folder, "--steps", 1)
     assert command(*words) == 0
-    assert "note: 1 pictures with a side under" in capsys.readouterr().out
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == (
+        f"note: 1 of 3 pictures in {folder} left out: small.png (30x30, smaller than "
+        f"{SMOKE.recipe.crop})"
+    )
 
 
 def test_train_with_a_damaged_checkpoint(folder, tmp_path, capsys):
@@ -690,7 +694,24 @@ def test_profile_prints_a_table_and_writes_a_record(tmp_path, capsys):
 def test_profile_of_all_models(capsys):
     assert command(*profile_words("--all", "--scale", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == REGRESSION
+    assert [line.split()[0] for line in lines[1 : 1 + len(MODELS)]] == list(MODELS)
+
+
+def test_profile_leaves_out_scales_that_a_model_cannot_draw(capsys):
+    """IDM draws what it was trained for; the others go on."""
+    words = ("--model", "idm", "liif", "--scale", "2", "9")
+    assert command(*profile_words(*words)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        *(["idm", "2"], ["liif", "2"], ["liif", "9"]),
+    ]
+
+
+def test_profile_draws_its_figure(tmp_path, capsys):
+    path = tmp_path / "growth.png"
+    words = ("--size", "tiny", "laptop", "--scale", "1", "2", "--plot", path)
+    assert command(*profile_words(*words)) == 0
+    assert np.asarray(Image.open(path).convert("L")).min() < 128
 
 
 @pytest.mark.parametrize(
@@ -706,7 +727,7 @@ def test_profile_of_all_models(capsys):
         (("--lr", "5x-5"), "argument --lr"),
         (("--model", "lif"), "unknown model.*'lif'.*Did you mean 'liif'"),
         (("--model", "liif", "dinn"), "unknown model.*'dinn'.*Did you mean 'diinn'"),
-        (("--model", "liif", "idm"), "unknown model that answers query by query 'idm'"),
+        (("--plot", "growth.xyz"), "cannot write growth.xyz: end its name in .png"),
         (("--size", "tinny"), "unknown size 'tinny'.*Did you mean 'tiny'"),
         (("--device", "tpu"), "unknown device 'tpu'"),
     ],
@@ -941,7 +962,7 @@ def test_ablate_writes_a_record_that_says_how(tmp_path, capsys):
         (("--rate", 0), "a rate above 0"),
         (("--steps", 0), "at least 1 step"),
         (("--model", "metasr"), "unknown model with ablations 'metasr'"),
-        (("--json", "no/such/folder.json"), "no such folder"),
+        (("--json", "no/such/folder.json"), "the folder no/such does not exist"),
     ],
 )
 def test_ablate_refuses_before_it_trains(words, said, capsys):
@@ -1131,7 +1152,7 @@ def test_idm_trains_on_photographs(tmp_path, capsys):
         Image.fromarray(picture(side, side, k)).save(photos / f"{k}.png")
     more = ("--model", "idm", "--data", photos, "--steps", 2)
     assert command(*train_words(run, *more)) == 0
-    assert "note: 1 pictures with a side under 64 left out" in capsys.readouterr().out
+    assert "left out: 2.png (63x63, smaller than 64)" in capsys.readouterr().out
     card = read_card(run / "idm.safetensors")
     assert card["data"] == "photos" and card["config"]["options"]["largest"] == 4
     assert "--data photos --steps 2" in card["command"]

@@ -399,9 +399,18 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_of_a_folder_with_hr_in_it_those_are_the_pictures(folder):
+    """As data sets to score on are laid out, with LR files beside them or not."""
+    (folder / "HR").mkdir()
+    Image.fromarray(picture(8, 9)).save(folder / "HR" / "deeper.png")
+    images = Folder(folder)
+    assert [path.name for path in images.paths] == ["deeper.png"]
+    assert images[0].shape == (8, 9, 3)
+
+
 def test_folder_gives_its_pictures_by_name(folder):
     images = Folder(folder)
-    assert len(images) == 4 and images.left_out == 0
+    assert len(images) == 4 and images.left_out == {}
     assert [image.shape for image in images] == [
         (40, 60, 3),
         (20, 90, 3),
@@ -417,7 +426,9 @@ def test_folder_gives_its_pictures_by_name(folder):
 def test_folder_leaves_out_small_pictures(folder, smallest, names):
     images = Folder(folder, smallest)
     assert [path.stem for path in images.paths] == list(names)
-    assert images.left_out == 4 - len(names)
+    assert set(images.left_out) == {f"{x}.png" for x in set("abcd") - set(names)}
+    for why in images.left_out.values():
+        assert why.endswith(f", smaller than {smallest}")
 
 
 def test_folder_without_a_large_picture(folder):
@@ -466,7 +477,7 @@ def test_cache_keeps_within_its_limit(folder, monkeypatch, cache, kept):
 def test_training_folder_is_whole():
     """BSD400 as training sees it: 399 pictures, none too small for x4 of 48."""
     images = Folder(SHARED / "train_bsd400", smallest=192)
-    assert (len(images), images.left_out) == (399, 0)
+    assert (len(images), images.left_out) == (399, {})
     sample = Patches(images, Recipe(), 0, 1)[0]
     assert 2304 <= sample.coord.shape[0] < 2304 + 16
 

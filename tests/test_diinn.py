@@ -15,7 +15,8 @@ from asr_course.models import MODELS, REGRESSION
 from asr_course.models.diinn import DIINN, DIINNOptions, nearest_code
 from asr_course.models.lte import LTE, LTEOptions
 from asr_course.models.metasr import MetaSR, MetaSROptions, corner_codes
-from asr_course.weights import from_official, load_state
+from asr_course.official import from_official
+from asr_course.states import load_state
 
 MODES = {1: "m", 2: "mz", 3: "sz"}  # the official names of `modulation_input`
 PLAIN = [name for name in REGRESSION if hasattr(MODELS[name], "predict_plain")]

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 import torch
 from helpers import ROOT, picture
-from pages import BLOCKS, pages
+from pages import BLOCKS, macs_of_sample, pages
 from PIL import Image
 
 from asr_course import load_weights, models, plots, upscale
@@ -147,6 +147,24 @@ def test_tables_in_markdown():
 def test_every_exercise_is_in_the_table():
     found = re.findall(r"`(\w+\.\d)`", BLOCKS["docs/instructors.md", "exercises"]())
     assert sorted(found) == sorted(EXERCISES)
+
+
+def test_every_method_has_its_command_for_training_at_full_size():
+    page = (ROOT / "docs" / "training.md").read_text()
+    for name in models.MODELS:
+        assert f"train --model {name} --preset gpu " in page
+
+
+def test_the_cost_of_training_is_counted_from_the_formulas(fresh):
+    """By hand, for whole scales: weights of an encoder and a decoder, times places."""
+    edsr, liif, diinn = 1_218_240, 345_856, 984_576  # for a pixel, a corner, a query
+    expected = 48**2 * edsr + 4 * 2304 * liif
+    assert macs_of_sample("liif", "edsr-baseline") == expected
+    answers = sum((48 * s) ** 2 for s in (2, 3, 4)) / 3
+    expected = 48**2 * edsr + answers * diinn
+    assert macs_of_sample("diinn", "edsr-baseline") == pytest.approx(expected)
+    row = f"| LIIF | {6 * 16 * macs_of_sample('liif', 'edsr-baseline') / 1e12:.2f} |"
+    assert row in fresh["docs/training.md"]
 
 
 @pytest.fixture(scope="module")

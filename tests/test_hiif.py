@@ -12,7 +12,8 @@ from asr_course.encoders import EDSR
 from asr_course.errors import UserError
 from asr_course.models.hiif import HIIF, HIIFOptions, LinearAttention, digits, square
 from asr_course.models.layers import bilinear
-from asr_course.weights import from_official, load_state
+from asr_course.official import from_official
+from asr_course.states import load_state
 
 LEVELS = 6
 

@@ -41,7 +41,9 @@ from asr_course.models.idm import (
     noise_embedding,
     noise_source,
 )
-from asr_course.weights import from_official, load_state, load_weights, save_weights
+from asr_course.official import from_official
+from asr_course.states import load_state
+from asr_course.weights import load_weights, save_weights
 
 TARGETS = ("noise", "x0", "v")
 every_target = pytest.mark.parametrize("target", TARGETS)

@@ -13,7 +13,8 @@ from asr_course.coords import make_cell, make_coord, output_size
 from asr_course.encoders import EDSR, RDN
 from asr_course.errors import UserError
 from asr_course.models.liif import LIIF, LIIFOptions, corners, unfold
-from asr_course.weights import from_official, load_state
+from asr_course.official import from_official
+from asr_course.states import load_state
 
 SWITCHES = list(itertools.product([1, 0], repeat=3))  # ensemble, unfolding, cell
 

@@ -410,6 +410,19 @@ def test_files_of_the_data_set_are_used(benchmark):
     assert np.array_equal(hr, picture(41, 53)[:40, :52])
 
 
+def test_files_whose_names_hold_the_scale_are_used(benchmark):
+    """DIV2K and EDSR's archive call them so; of both names the plain one counts."""
+    low, path = benchmark / "LR_bicubic" / "X2", benchmark / "HR" / "a.png"
+    save(picture(20, 26, seed=8), low / "ax2.png")
+    assert Benchmark(benchmark).low_file(path, 2, "liif") == low / "a.png"
+    (low / "a.png").unlink()
+    lr, _ = Benchmark(benchmark).pair(path, 2, "liif")
+    assert np.array_equal(lr, picture(20, 26, seed=8))
+    (low / "ax2.png").rename(low / "ax3.png")
+    with pytest.raises(UserError, match=r"X2 lacks 1 of 1 pictures, such as a\.png"):
+        Benchmark(benchmark).scorable(2, "liif")
+
+
 @pytest.mark.parametrize("scale, protocol", [(3, "liif"), (2.5, "liif"), (2, "diinn")])
 def test_files_of_the_data_set_are_not_used_elsewhere(benchmark, scale, protocol):
     """Scales without files make their own, and DIINN's protocol always does."""
@@ -495,7 +508,7 @@ def test_table_shows_the_figures_and_the_protocol(folder):
         ({"scales": [math.nan]}, "1 or more"),
         ({"scales": [math.inf]}, "1 or more"),
         ({"scales": [60]}, "nothing left"),
-        ({"scales": [10]}, "nothing but border"),
+        ({"scales": [12]}, "nothing but border"),
     ],
 )
 def test_evaluate_refuses(folder, arguments, words):
@@ -510,11 +523,20 @@ def test_evaluate_an_empty_folder(tmp_path):
         evaluate(None, tmp_path / "nowhere", [2])
 
 
-def test_evaluate_names_the_damaged_picture(folder):
-    path = folder / "c.jpg"
-    save(picture(60, 60), path)
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"c\.jpg"):
+def test_evaluate_names_what_it_leaves_out(folder):
+    """Cut off, or too small at one of the scales; the others are scored as ever."""
+    before = evaluate(None, folder, [2, 4])
+    save(picture(60, 60), folder / "c.jpg")
+    (folder / "c.jpg").write_bytes((folder / "c.jpg").read_bytes()[:-200])
+    save(picture(19, 40), folder / "d.png")
+    rows = evaluate(None, folder, [2, 4])
+    assert rows[1] == before[1] | {"left_out": ["c.jpg", "d.png"]}
+    assert rows[0]["left_out"] == ["c.jpg"] and rows[0]["images"] == 3
+    for name in ("a.png", "b.png", "d.png"):
+        (folder / name).unlink()
+    with pytest.raises(
+        UserError, match=r"can be read, 1 were tried.*c\.jpg is damaged"
+    ):
         evaluate(None, folder, [2])
 
 

@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 import torch
-from helpers import awake
+import torch.nn.functional as F
+from helpers import awake, near
 from torch import nn
 
 from asr_course import build, count_parameters
@@ -16,20 +17,23 @@ from asr_course.encoders import ENCODERS
 from asr_course.models import DEFAULT_ENCODER, MODELS, REGRESSION
 from asr_course.profiling import (
     TensorMemory,
-    format_profile,
     macs_paper,
     macs_tail,
     multiplications,
     profile,
+    render_plain,
     slices_per_group,
+    wake,
     weights,
 )
 from asr_course.records import paper_rows
+from asr_course.render import render
 
 TINY = 9 * 3 * 24 + 9 * 9 * 24**2  # edsr-tiny: head, 8 in blocks, last
 EDSR = 9 * 3 * 64 + 33 * 9 * 64**2  # edsr-baseline: head, 32 in blocks, last
 DENSE = sum(9 * (64 + 64 * k) * 64 for k in range(8)) + (64 + 8 * 64) * 64
 RDN = 9 * 3 * 64 + 9 * 64**2 + 16 * DENSE + 16 * 64 * 64 + 9 * 64**2
+PLAIN = [n for n in REGRESSION if hasattr(MODELS[n], "predict_plain")]
 
 
 @cache
@@ -382,25 +386,28 @@ def test_profile_counts_what_runs(name, by_hand):
     assert row["macs_run"] < row["macs_paper"]
 
 
-@pytest.mark.parametrize("name", REGRESSION)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_can_be_profiled(name):
-    row = profile(name, "tiny", (3, 4), 2)
+    row = profile(name, "tiny", (4, 4), 2)
     assert row["macs_run"] > 12 * TINY and row["peak_mb"] > 0
+    assert (row["macs_paper"] is None) == MODELS[name].generates
 
 
 def test_profile_promises_a_row():
     row = profile("dlte", "tiny", (6, 4), 2.5)
     assert list(row) == [
-        *("model", "size", "lr", "scale", "parameters", "macs_paper", "macs_run"),
-        *("seconds", "cpu_seconds", "plain_cpu_seconds", "peak_mb"),
+        *("model", "size", "lr", "scale", "pixels", "parameters"),
+        *("macs_paper", "macs_run", "seconds", "cpu_seconds"),
+        *("plain_cpu_seconds", "plain_difference", "peak_mb"),
     ]
     model = build("dlte", "tiny")
     assert (row["model"], row["size"], row["lr"]) == ("dlte", "tiny", "6x4")
-    assert row["scale"] == 2.5
+    assert (row["scale"], row["pixels"]) == (2.5, 15 * 10)
     assert row["parameters"] == count_parameters(model)
     assert row["macs_paper"] == macs_paper(model, (6, 4), 2.5)
     assert all(row[key] >= 0 for key in ("seconds", "cpu_seconds", "peak_mb"))
-    assert row["plain_cpu_seconds"] is None  # it has no plain formula
+    plain = row["plain_cpu_seconds"], row["plain_difference"]
+    assert plain == (None, None)  # it has no plain formula
 
 
 def test_profile_times_the_plain_formula_where_there_is_one(monkeypatch):
@@ -419,26 +426,38 @@ def test_profile_times_the_plain_formula_where_there_is_one(monkeypatch):
     assert row["plain_cpu_seconds"] >= 0
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_plain_formula_gives_the_same_picture(name):
+    """And the difference is one of networks that are awake, not of zeros."""
+    assert profile(name, "tiny", (7, 5), 3)["plain_difference"] < 1e-5
+    torch.manual_seed(0)
+    model, lr = build(name, "tiny").eval(), torch.rand(1, 3, 7, 5)
+    wake(model)
+    plain = render_plain(model, lr, (21, 15))
+    near(plain, render(model, lr, (21, 15)))
+    skip = F.interpolate(lr, (21, 15), mode="bilinear")[0]
+    assert (plain - skip).abs().mean() > 0.01
+
+
+def test_a_large_output_is_not_made_by_the_plain_formula(monkeypatch):
+    monkeypatch.setattr("asr_course.profiling.PLAIN_PIXELS", 99)
+    assert profile("liif", "tiny", (5, 5), 2)["plain_cpu_seconds"] is None
+    assert profile("liif", "tiny", (3, 11), 1.7)["plain_cpu_seconds"] is not None
+
+
+def test_the_plain_formula_answers_in_pieces(monkeypatch):
+    model, lr = awake(build("liif", "tiny")), torch.rand(1, 3, 6, 5)
+    expected = render_plain(model, lr, (13, 11))
+    monkeypatch.setattr("asr_course.profiling.PLAIN_QUERIES", 20)
+    near(render_plain(model, lr, (13, 11)), expected)
+
+
 def test_profile_does_not_depend_on_the_state_of_the_weights():
     """Zero weights cost what others cost."""
     model = awake(build("liif", "tiny"))
     assert (
         macs_paper(model, (4, 4), 2) == profile("liif", "tiny", (4, 4), 2)["macs_paper"]
     )
-
-
-def test_the_table_shows_every_row():
-    rows = [
-        profile(name, "tiny", (4, 6), s) for name in ("lte", "liif") for s in (2, 3)
-    ]
-    lines = format_profile(rows).splitlines()
-    assert len(lines) == 1 + 4 + 1
-    for row, line in zip(rows, lines[1:], strict=False):
-        words = line.split()
-        assert words[:3] == [row["model"], f"{row['scale']}", f"{row['parameters']:,}"]
-        assert words[3] == f"{row['macs_paper'] / 1e9:.2f}"
-        assert words[4] == f"{row['macs_run'] / 1e9:.2f}"
-    assert "size tiny, input 4x6 (rows x columns)" in lines[-1]
 
 
 def test_default_encoder_of_tiny_is_the_one_counted_here():

@@ -15,7 +15,9 @@ from asr_course.coords import make_cell, make_coord, output_size
 from asr_course.encoders import EDSR, ENCODERS, RDN
 from asr_course.errors import UserError
 from asr_course.images import to_tensor
+from asr_course.models import REGRESSION
 from asr_course.models.liif import LIIF, LIIFOptions
+from asr_course.profiling import TensorMemory
 from asr_course.render import (
     check_size,
     check_window,
@@ -110,6 +112,41 @@ def test_tile_is_an_argument_and_does_not_change_the_answer(tile):
     assert gap(render(model, lr, (31, 40), tile=tile), expected) < 1e-10
     pieces = list(render_tiles(model, lr, (31, 40), tile=tile))
     assert len(pieces) == -(-13 // tile) * -(-11 // tile)
+
+
+def test_a_long_photograph_is_never_encoded_as_a_whole(monkeypatch, liif):
+    """A tile and its margin are; each is decoded before the next one is encoded."""
+    done, margin = [], liif.radius + 1
+    original = {name: getattr(type(liif), name) for name in ("encode", "predict")}
+
+    def encode(self, lr):
+        done.append(("encoded", lr.shape[-1]))
+        return original["encode"](self, lr)
+
+    def predict(self, *queries):
+        done.append(("decoded", 0))
+        return original["predict"](self, *queries)
+
+    monkeypatch.setattr(type(liif), "encode", encode)
+    monkeypatch.setattr(type(liif), "predict", predict)
+    for _ in render_tiles(liif, torch.rand(1, 3, 8, 200), (16, 400), tile=20):
+        pass
+    widths = [width for what, width in done if what == "encoded"]
+    assert len(widths) == 10 and max(widths) == 20 + 2 * margin
+    assert [what for what, _ in done] == ["encoded", "decoded"] * 10
+
+
+@pytest.mark.parametrize("name", REGRESSION)
+def test_a_longer_photograph_needs_no_more_memory(name):
+    """Besides its own pixels, which are there before, and those that are done."""
+    model, peaks = awake(build(name, "tiny")), []
+    for cols in (120, 360):
+        lr = torch.rand(1, 3, 20, cols)
+        with TensorMemory() as memory:
+            for _ in render_tiles(model, lr, (40, 2 * cols), tile=20):
+                pass
+        peaks.append(memory.peak)
+    assert peaks[1] < 1.02 * peaks[0]
 
 
 @pytest.mark.parametrize("queries", [1, 50, 333, 10**9])

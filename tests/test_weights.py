@@ -5,20 +5,17 @@ import os
 
 import pytest
 import torch
-from helpers import GOLDEN, golden_tensor, tiny
+from helpers import tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import asr_course.weights
 from asr_course import build, load_pretrained
-from asr_course.encoders import EDSR
 from asr_course.errors import UserError
-from asr_course.models.liif import LIIF, LIIFOptions
+from asr_course.states import load_state
 from asr_course.weights import (
     find_weights,
-    from_official,
     load_model,
-    load_state,
     load_weights,
     read_card,
     save_weights,
@@ -144,7 +141,7 @@ def test_not_a_safetensors_file(tmp_path, weights, content):
 
 
 def test_folder_instead_of_file(tmp_path):
-    with pytest.raises(UserError, match="no readable"):
+    with pytest.raises(UserError, match="is a folder; a .safetensors file was"):
         load_weights(tmp_path)
 
 
@@ -219,45 +216,3 @@ def test_config_of_another_version(tmp_path, config, words):
     save_file({"x": torch.zeros(2)}, path, metadata)
     with pytest.raises(UserError, match=words):
         load_weights(path)
-
-
-# Official checkpoints
-
-
-@torch.no_grad()
-def test_official_checkpoint_gives_its_predictions():
-    checkpoint = torch.load(GOLDEN / "liif_tiny_checkpoint.pth", weights_only=True)
-    model = LIIF(EDSR(2, 16), LIIFOptions(hidden=(32, 32)))
-    load_state(model, from_official(checkpoint["model"]["sd"]), "checkpoint")
-
-    def expected(key):
-        return golden_tensor("liif_tiny_checkpoint_expected", key)
-
-    cells = expected("cell")
-    lr = expected("inp") * 0.5 + 0.5
-    rgb = model(lr, expected("coord")[:, :, None], cells[:, 0])
-    prediction = (rgb[..., 0].mT - 0.5) / 0.5
-    torch.testing.assert_close(
-        prediction, expected("pred_after_step"), rtol=0, atol=1e-5
-    )
-    loss = (prediction - expected("gt")).abs().mean().item()
-    assert loss < expected("l1_loss_before_step").item()  # one step of Adam helped
-
-
-def test_official_names_are_all_translated():
-    """One of ours for each of theirs, the two colour shifts aside."""
-    checkpoint = torch.load(GOLDEN / "liif_tiny_checkpoint.pth", weights_only=True)
-    official = checkpoint["model"]["sd"]
-    shifts = [key for key in official if "_mean." in key]
-    renamed = from_official(official)
-    assert len(shifts) == 4
-    assert len(renamed) == len(official) - 4
-    model = LIIF(EDSR(2, 16), LIIFOptions(hidden=(32, 32)))
-    assert renamed.keys() == model.state_dict().keys()
-
-
-def test_official_checkpoint_of_another_size_is_refused():
-    checkpoint = torch.load(GOLDEN / "liif_tiny_checkpoint.pth", weights_only=True)
-    model = LIIF(EDSR(3, 16), LIIFOptions(hidden=(32, 32)))
-    with pytest.raises(UserError, match=r"missing encoder\.blocks\.2"):
-        load_state(model, from_official(checkpoint["model"]["sd"]), "checkpoint")

@@ -2,10 +2,12 @@
 
 import asyncio
 import datetime
+import gc
 import io
 
 import ipywidgets as ipw
 import numpy as np
+import psutil
 import pytest
 import torch
 from helpers import awake, picture, tiny
@@ -14,7 +16,7 @@ from PIL import Image
 from asr_course import build, widgets
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_crops, to_pixels, to_tensor
-from asr_course.render import decode_rows, encode, gather, render
+from asr_course.render import decode_rows, encode, finish, gather, render
 from asr_course.widgets import VIEW, LatestWins, ScaleExplorer, crop_resized
 
 
@@ -76,7 +78,7 @@ def test_dragging_and_keys_move_the_window_and_stop_at_the_border(explorer):
     assert explorer.view.window[1] == left
     explorer.on_pointer({"type": "key", "rows": 0, "cols": 1})
     assert explorer.view.window[1] == left + VIEW // 8
-    for _ in range(40):
+    for _ in range(12):
         explorer.on_pointer({"type": "key", "rows": 1, "cols": 1})
     size = explorer.view.size
     assert explorer.view.window[:2] == (size[0] - VIEW, size[1] - VIEW)
@@ -299,6 +301,7 @@ def test_of_many_moves_only_the_latest_is_drawn(explorer):
     drawn = []
     keep = explorer._show
     explorer._show = lambda view: (drawn.append(view.size), keep(view))
+    explorer._pace["LIIF"] = 0.0  # no coarse picture first, however slow this machine
 
     async def move():
         for scale in (2, 3, 5, 8, 13):
@@ -502,3 +505,193 @@ def test_an_input_of_one_s_own_is_used(liif):
     assert not np.array_equal(ScaleExplorer(liif, picture(32, 32)).lr, lr)
     explorer.set_image(picture(32, 32, seed=2))  # another photograph is shrunk again
     assert np.array_equal(explorer.lr, resize(picture(32, 32, seed=2), (8, 8)))
+
+
+# A coarse picture first
+
+
+@pytest.fixture
+def shown(explorer):
+    """All views that an explorer shows, with what it says and whether it is busy."""
+    found, keep = [], explorer._show
+
+    def watched(view):
+        keep(view)
+        found.append((view, explorer.status.value, explorer.picture.busy))
+
+    explorer._show = watched
+    return found
+
+
+def moved(explorer, *scales) -> None:
+    """Move the slider in a loop, as in a notebook, and wait for the picture."""
+
+    async def move():
+        for scale in scales:
+            explorer.slider.value = scale
+        await explorer._task
+
+    asyncio.run(move())
+
+
+def test_a_slow_picture_is_preceded_by_a_coarse_one(explorer, shown):
+    explorer._pace["LIIF"] = 1.0  # seconds for every query
+    moved(explorer, 7)
+    (coarse, says, busy), (whole, says_at_last, still_busy) = shown
+    assert (coarse.coarse, whole.coarse) == (True, False)
+    assert "coarse so far, busy with the rest" in says and busy
+    assert f"{VIEW * VIEW:,} queries in " in says_at_last and not still_busy
+    assert coarse.window == whole.window and coarse.psnr == {}
+    assert np.array_equal(whole.panels["LIIF"], explorer.render(7).panels["LIIF"])
+    assert explorer.slider.value == 7 and explorer.error is None
+
+
+def test_a_quick_picture_comes_at_once(explorer, shown):
+    explorer._pace["LIIF"] = 0.9 * widgets.SOON / VIEW**2
+    moved(explorer, 7)
+    assert [view.coarse for view, _, _ in shown] == [False]
+    explorer._pace["LIIF"] = 1.1 * widgets.SOON / VIEW**2
+    moved(explorer, 5)
+    assert [view.coarse for view, _, _ in shown] == [False, True, False]
+
+
+def test_the_first_picture_of_a_model_counts_as_slow(liif):
+    """Nobody knows yet; afterwards the time that it took decides."""
+    explorer = ScaleExplorer({"a": liif, "b": liif}, sample_crops()["coffee"])
+    assert explorer.slow("b", (0, 0, VIEW, VIEW)) and "a" in explorer._pace
+    explorer.tabs.value = "b"
+    assert explorer._pace["b"] == explorer.view.seconds / VIEW**2
+
+
+@pytest.mark.parametrize("scale", [3, 7.3, 20])
+def test_the_coarse_picture_looks_like_the_fine_one(explorer, scale):
+    """It is the fine one seen through fewer queries, and not moved against it."""
+    steps = explorer.work(scale, "LIIF", sketched=True)
+    explorer._pace["LIIF"] = 1.0
+    coarse = next(said for said in steps if said is not None).panels["LIIF"].astype(int)
+    fine = explorer.render(scale).panels["LIIF"].astype(int)
+    off = np.abs(coarse - fine).mean()
+    for axis in (0, 1):
+        for step in (-2, 2):
+            assert off < np.abs(np.roll(coarse, step, axis) - fine).mean()
+    assert off < 12 and coarse.shape == fine.shape
+
+
+def test_a_coarse_picture_takes_a_sixteenth_of_the_queries(explorer, monkeypatch):
+    asked, original = [], widgets.decode_rows
+
+    def watched(*args):
+        for first, piece in original(*args):
+            asked.append(piece[0].numel())
+            yield first, piece
+
+    monkeypatch.setattr(widgets, "decode_rows", watched)
+    finish(explorer.sketch("LIIF", (640, 640), (100, 90, VIEW, VIEW)))
+    assert sum(asked) == VIEW * VIEW // 16
+
+
+def test_without_a_loop_there_is_no_coarse_picture_to_be_seen(explorer, shown):
+    """Papermill's outputs would be none the wiser."""
+    explorer._pace["LIIF"] = 1.0
+    explorer.slider.value = 9
+    assert [view.coarse for view, _, _ in shown] == [False]
+
+
+def test_a_newer_move_ends_the_fine_picture_of_an_older_one(explorer, shown):
+    explorer._pace["LIIF"] = 1.0
+
+    async def move():
+        explorer.slider.value = 7
+        while not shown:
+            await asyncio.sleep(0)
+        older = explorer._task
+        explorer.slider.value = 9
+        await older
+        await explorer._task
+
+    asyncio.run(move())
+    sizes = [(view.size[0], view.coarse) for view, _, _ in shown]
+    assert sizes == [(448, True), (576, True), (576, False)]
+    assert not explorer.picture.busy
+
+
+def test_it_is_busy_no_longer_when_something_goes_wrong(explorer, monkeypatch):
+    def paint(*_):
+        raise RuntimeError("the disk <is> full")
+        yield
+
+    explorer._pace["LIIF"] = 1.0
+    before = explorer.picture.data
+    monkeypatch.setattr(explorer, "paint", paint)
+    moved(explorer, 6)
+    assert isinstance(explorer.error, RuntimeError) and not explorer.picture.busy
+    assert "Not drawn: the disk &lt;is&gt; full" in explorer.status.value
+    assert explorer.picture.data != before  # the coarse picture stays
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"x" * 99])
+def test_uploads_that_are_no_pictures_are_answered_in_words(explorer, content):
+    explorer.upload.value = uploaded(content)
+    assert isinstance(explorer.error, Exception)
+    assert "Not drawn: " in explorer.status.value
+    assert "shrunk" not in explorer.status.value
+
+
+# For a whole evening
+
+
+def test_a_thousand_moves_need_no_more_memory(explorer):
+    """Small windows, so that it does not take long; nothing else is kept of a move."""
+    explorer.window = lambda scale, view=16: ScaleExplorer.window(explorer, scale, 16)
+    process = psutil.Process()
+
+    def held() -> tuple[int, int]:
+        gc.collect()
+        return len(gc.get_objects()), process.memory_info().rss
+
+    for k in range(100):
+        explorer.slider.value = 2 + k / 10
+    objects, before = held()
+    for k in range(1000):
+        explorer.slider.value = 2 + k % 100 / 10
+    more, after = held()
+    assert explorer.error is None
+    assert more - objects < 200
+    assert after - before < 50e6
+
+
+def test_tasks_of_many_moves_do_not_pile_up(explorer):
+    explorer.window = lambda scale, view=16: ScaleExplorer.window(explorer, scale, 16)
+
+    async def move() -> int:
+        for k in range(300):
+            explorer.slider.value = 2 + k % 50 / 10
+            await asyncio.sleep(0)
+        await explorer._task
+        await asyncio.sleep(0.05)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(move()) == 1  # this one
+
+
+def test_two_explorers_on_one_page_do_not_meet(liif):
+    """Each ends with what it was asked for, though both work in turns."""
+    photos = sample_crops()
+    one = ScaleExplorer({"LIIF": liif}, photos["coffee"])
+    two = ScaleExplorer({"LIIF": liif, "other": tiny()}, photos["rocket"])
+    two.tabs.value = "other"
+    for explorer in (one, two):
+        explorer._pace = dict.fromkeys(("LIIF", "other"), 1.0)
+
+    async def move():
+        one.slider.value, two.slider.value = 7, 3
+        await asyncio.sleep(0.01)
+        one.slider.value = 9
+        await asyncio.gather(one._task, two._task)
+
+    asyncio.run(move())
+    for explorer, scale, name in ((one, 9, "LIIF"), (two, 3, "other")):
+        assert explorer.error is None and not explorer.view.coarse
+        shown, wanted = explorer.view, explorer.render(scale)
+        assert shown.size == wanted.size
+        assert np.array_equal(shown.panels[name], wanted.panels[name])

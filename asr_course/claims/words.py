@@ -28,7 +28,7 @@ def word_claims() -> list[Claim]:
 
 def claims_of(paper: str) -> list[Claim]:
     """The claims of data/claims/PAPER.toml with their facts filled in."""
-    text = (DATA / "claims" / f"{paper.lower()}.toml").read_text()
+    text = (DATA / "claims" / f"{paper.lower()}.toml").read_text(encoding="utf-8")
     known = FACTS[paper]()
     return [filled(paper, row, known) for row in tomllib.loads(text)["claim"]]
 

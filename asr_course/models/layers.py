@@ -76,6 +76,12 @@ class ImplicitModel(nn.Module):
         """How far, in low-resolution pixels, `content` looks around a pixel."""
         return self.encoder.radius
 
+    @property
+    def align(self) -> int:
+        """A part of a picture is encoded as in the whole if it begins, apart from what
+        `radius` asks for, at a row and a column that this divides."""
+        return getattr(self.encoder, "align", 1)  # 1: anywhere, as convolutions allow
+
     def content(self, latent: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W, D): the decoder's work that needs no query."""
         return latent.movedim(1, -1)
