@@ -1,6 +1,7 @@
 """Keep notebooks true: same code as the package, outputs that are fresh and clean.
 
-    python tests/notebook_tools.py sync      copy package code into teaching cells
+    python tests/notebook_tools.py sync      copy package code into teaching cells, and
+                                             docs/install_cell.py into the first ones
     python tests/notebook_tools.py outputs   run every notebook, store its outputs
     python tests/notebook_tools.py student FOLDER   copies without solutions and outputs
     python tests/notebook_tools.py grade FILE ...   what `check` says of each exercise
@@ -55,10 +56,12 @@ def syntax(source: str) -> str:
 
 
 def sync(path: Path) -> int:
-    """Rewrite the teaching cells of a notebook; how many changed."""
+    """Rewrite the cells of a notebook that are kept elsewhere; how many changed."""
     notebook, changed = nbformat.read(path, as_version=4), 0
-    for cell in taught(notebook):
-        source = source_of(cell.metadata["asr"]["defines"])
+    kept = [(c, source_of(c.metadata["asr"]["defines"])) for c in taught(notebook)]
+    install = (ROOT / "docs" / "install_cell.py").read_text().rstrip()
+    kept += [(c, install) for c in notebook.cells if "cellView" in c.metadata]
+    for cell, source in kept:
         if cell.source != source:
             cell.source, changed = source, changed + 1
     if changed:

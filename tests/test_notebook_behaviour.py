@@ -171,14 +171,15 @@ class Place:
 
 
 def shown(tab) -> dict[int, list]:
-    """What a reader sees below each cell but for widgets, whose numbers are new."""
+    """What a reader sees below each cell, but for times and for widgets' numbers."""
     found = {}
     for k, cell in enumerate(tab.nb.cells):
         outputs = cell.get("outputs", [])
         texts = [output.text for output in outputs if output.get("name") == "stdout"]
         data = [output.data for output in outputs if "data" in output]
         data = [d for d in data if not any("jupyter.widget" in kind for kind in d)]
-        found[k] = ["".join(texts), *data]
+        text = re.sub(r"[\d.]+(?= times as long)", "#", "".join(texts))
+        found[k] = [text, *data]
     return found
 
 
@@ -226,7 +227,8 @@ def names_below_out(cells) -> set[str]:
 
 def checkpoint_of(out: Path, notebook) -> Path:
     """Where a notebook's training keeps its run."""
-    [name] = names_below_out([notebook.cells[training_cell(notebook)]])
+    source = notebook.cells[training_cell(notebook)].source
+    name = re.search(r"resume=unfinished\(run\.out / \"(\w+)\"\)", source)[1]
     return out / name / "checkpoint.pt"
 
 
