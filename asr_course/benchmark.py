@@ -150,6 +150,7 @@ def plot_growth(rows: list[dict]):
             panel.plot(n, s, style, markersize=3, label=name)
         panel.set(xscale="log", yscale="log", title=f"size {size}")
         panel.set(xlabel="output pixels", ylabel="CPU seconds")
-        panel.legend(frameon=False, fontsize=8)
+    # Beside the panels: lines begin low on the left and end high on the right.
+    panel.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure

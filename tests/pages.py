@@ -239,12 +239,12 @@ def faces() -> str:
 
 def profiled(size: str) -> list[dict]:
     """The benchmark's rows of one size."""
-    return [r for r in load_record("profile")["rows"] if r["size"] == size]
+    return [r for r in load_record("benchmark")["rows"] if r["size"] == size]
 
 
 def machine() -> str:
     """Where the benchmark ran."""
-    record = load_record("profile")
+    record = load_record("benchmark")
     return f"Recorded on {record['hardware']}, torch {record['torch']}."
 
 
@@ -313,7 +313,7 @@ def growth() -> str:
                 f"{row['us_per_pixel']:.2f}",
                 f"{row['mb'][0]:.0f} to {row['mb'][1]:.0f} MB",
             ]
-            for row in load_record("profile")["growth"]
+            for row in load_record("benchmark")["growth"]
         ],
     )
 
