@@ -187,18 +187,23 @@ def run_all(page, path, timeout: float = 300) -> None:
 
 
 def picture(page) -> tuple[str, str]:
-    """Version and description of the explorer's picture."""
+    """Version and description of the explorer's picture, once it is finished."""
     first = page.locator("img.asr-picture").first
+    page.locator("img.asr-picture:not([aria-busy=true])").first.wait_for()
     return first.get_attribute("data-version"), first.get_attribute("alt")
 
 
 def wait_for_change(page, before, timeout: float = 20) -> tuple[str, str]:
-    """The picture's state once it differs from `before`."""
+    """The picture's state once version and description both differ from `before`.
+
+    The two come one after the other, and a coarse picture may come before.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         page.wait_for_timeout(100)
-        if picture(page) != before:
-            return picture(page)
+        now = picture(page)
+        if all(new != old for new, old in zip(now, before, strict=True)):
+            return now
     pytest.fail(f"the picture did not change from {before}")
 
 
