@@ -264,15 +264,25 @@ def check_folder(path: str | Path) -> None:
     It need not be there yet, and is not made.
     """
     path = Path(path)
-    there = next(p for p in (path, *path.parents) if p.exists())
+    there = nearest_there(path)
     if not there.is_dir():
         raise UserError(f"cannot write into {path}: {there} is a file; name a folder")
     try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        try_writing(there)
     except OSError as error:
         why = reason(error) or f"{error.strerror}; choose another place"
         raise UserError(f"cannot write into {path}: {why}") from None
+
+
+def nearest_there(path: Path) -> Path:
+    """`path`, or the nearest of the folders around it that is there."""
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def try_writing(folder: Path) -> None:
+    """OSError unless a file can be made in a folder; none stays."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 class atomic:

@@ -194,6 +194,7 @@ class Benchmark:
     def __init__(self, source: str | Path | dict):
         self.in_memory = source if isinstance(source, dict) else None
         self.unreadable, self.low = {}, None
+        self._belong = set()  # scales whose LR files were found to fit
         if self.in_memory is not None:
             if not source:
                 raise UserError("no pictures to score on")
@@ -250,7 +251,7 @@ class Benchmark:
     def check_low(self, paths: list[Path], scale: float, protocol: str) -> None:
         """UserError unless all of some pictures have their LR file, or none."""
         files = {path: self.low_file(path, scale, protocol) for path in paths}
-        if not all(files.values()):
+        if not all(files.values()) or scale in self._belong:
             return
         missing = [path.name for path, low in files.items() if not low.is_file()]
         if missing:
@@ -268,6 +269,7 @@ class Benchmark:
                     f"{low} times {scale:g} has {rows}x{cols} pixels, {path} has "
                     f"{hr[0]}x{hr[1]}: the two do not belong together; replace one"
                 )
+        self._belong.add(scale)
 
     def pair(self, path: Path, scale: float, protocol: str) -> tuple:
         """(input, truth) of one picture, (rows, cols, 3) uint8."""

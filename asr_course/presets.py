@@ -16,7 +16,6 @@ instead of `full` and `photographs`: PAPER_RECIPES.
 
 import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ import torch
 from asr_course.characters import NOISE, PATCH
 from asr_course.data import PairRecipe, Recipe
 from asr_course.errors import UserError, choose
+from asr_course.images import nearest_there, try_writing
 from asr_course.models import MODELS
 from asr_course.training import Schedule, pick_device, set_seed
 
@@ -269,9 +269,8 @@ def check_out(out_dir) -> Path:
         raise UserError(f"OUT_DIR must be the name of a folder, not {out_dir!r}")
     try:
         out = Path(out_dir).expanduser().absolute()
-        there = next(path for path in (out, *out.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=there):
-            return out
+        try_writing(nearest_there(out))
+        return out
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"OUT_DIR: nothing can be written into {str(out_dir)!r} ({error}); "

@@ -140,14 +140,15 @@ class LatestWins(ipw.VBox):
 
     It writes `steps`, which yields between pieces of work, perhaps a text that says
     how far it is or something for `_show` to show meanwhile, and returns what `_show`
-    takes in the end. A newer request ends older work.
+    takes in the end. A newer request ends older work. Where all is drawn at once,
+    nobody sees what is yielded: `watched` is False.
     """
 
     error: Exception | None = None
     _task = None
     _wanted = 0  # the number of the latest request
 
-    def steps(self) -> Generator:
+    def steps(self, watched: bool) -> Generator:
         """The work that the present state asks for."""
         raise NotImplementedError
 
@@ -166,7 +167,7 @@ class LatestWins(ipw.VBox):
             self._task = loop.create_task(self._draw_soon(wanted))
             return
         try:
-            self._show(finish(self.steps()))
+            self._show(finish(self.steps(watched=False)))
         except Exception as error:
             self._fail(error)
 
@@ -174,7 +175,7 @@ class LatestWins(ipw.VBox):
         """Draw unless a newer request arrives, before or between two pieces of work."""
         await asyncio.sleep(0.005)
         try:
-            steps = self.steps()
+            steps = self.steps(watched=True)
             while wanted == self._wanted:
                 try:
                     said = next(steps)
@@ -478,9 +479,9 @@ class ScaleExplorer(LatestWins):
 
     # Requests ----------------------------------------------------------------------
 
-    def steps(self) -> Generator[str | None]:
+    def steps(self, watched: bool) -> Generator:
         scale, name, whole = self.slider.value, self.tabs.value, self.whole.value
-        return self.work(scale, name, whole=whole, sketched=True)
+        return self.work(scale, name, whole=whole, sketched=watched)
 
     def _tell(self, said) -> None:
         super()._tell(said)

@@ -338,7 +338,7 @@ class Chores(LatestWins):
         self.done, self.shown, self.said = [], [], []
         self.status.observe(lambda change: self.said.append(change["new"]), "value")
 
-    def steps(self):
+    def steps(self, watched):
         word = self.word
         if not word:
             raise ValueError("nothing <was> asked")
@@ -590,10 +590,12 @@ def test_a_coarse_picture_takes_a_sixteenth_of_the_queries(explorer, monkeypatch
     assert sum(asked) == VIEW * VIEW // 16
 
 
-def test_without_a_loop_there_is_no_coarse_picture_to_be_seen(explorer, shown):
-    """Papermill's outputs would be none the wiser."""
+def test_without_a_loop_no_coarse_picture_is_made(explorer, shown, monkeypatch):
+    """Nobody would see it."""
+    monkeypatch.setattr(explorer, "sketch", None)
     explorer._pace["LIIF"] = 1.0
     explorer.slider.value = 9
+    assert explorer.error is None
     assert [view.coarse for view, _, _ in shown] == [False]
 
 

@@ -81,7 +81,7 @@ class DenoisingPlayer(LatestWins):
             self.request()
         self.told.value = self.scale.value
 
-    def steps(self) -> Generator[str, None, Film]:
+    def steps(self, watched: bool) -> Generator[str, None, Film]:
         """The chain that the controls ask for."""
         size = output_size(self.image.shape[:2], self.scale.value)
         lr = to_tensor(self.image).repeat(self.samples, 1, 1, 1)
