@@ -241,10 +241,6 @@ def parser() -> argparse.ArgumentParser:
     re.set_defaults(run=run_readers)
     re.add_argument("--out", type=Path, required=True, help="a .safetensors file")
 
-    cl = commands.add_parser("claims", help="the papers' claims beside our records")
-    cl.set_defaults(run=run_claims)
-    cl.add_argument("--json", type=Path, help="write the record to this file")
-
     se = commands.add_parser("seams", help="where outputs jump")
     se.set_defaults(run=run_seams)
     se.add_argument("--model", nargs="+", default=["liif"], help="weights, or a file")
@@ -507,7 +503,7 @@ def run_train(args) -> int:
 
 def training_images(plan, args, digits: bool) -> tuple:
     """The pictures to train on, and what a card calls them."""
-    from asr_course.characters import Characters
+    from asr_course.digits import Characters
     from asr_course.data import Folder, Procedural
     from asr_course.images import note_left_out
     from asr_course.training import is_main
@@ -536,7 +532,7 @@ def run_download(args) -> None:
 
 
 def run_profile(args) -> None:
-    from asr_course.benchmark import (
+    from studies.benchmark import (
         SCALES,
         benchmark,
         format_profile,
@@ -586,7 +582,7 @@ def run_profile(args) -> None:
 
 
 def run_growth(args) -> None:
-    from asr_course.growth import LR, STEPS, format_growth, growth
+    from studies.growth import LR, STEPS, format_growth, growth
     from asr_course.records import save_record
     from asr_course.training import pick_device
 
@@ -613,7 +609,7 @@ def run_exam(args) -> None:
     import torch
     from tqdm import tqdm
 
-    from asr_course.exam import (
+    from asr_course.lessons.exam import (
         answers,
         calibration,
         format_marks,
@@ -622,7 +618,7 @@ def run_exam(args) -> None:
         laws,
         score_answers,
     )
-    from asr_course.readers import load_readers
+    from asr_course.lessons.readers import load_readers
     from asr_course.records import save_record
     from asr_course.training import pick_device
     from asr_course.weights import load_model
@@ -654,8 +650,8 @@ def run_exam(args) -> None:
 
 
 def run_readers(args) -> None:
-    from asr_course.exam import held_out, laws
-    from asr_course.readers import save_readers, train_readers
+    from asr_course.lessons.exam import held_out, laws
+    from asr_course.lessons.readers import save_readers, train_readers
 
     check_files(args.out)
     print("drawing digits and training two readers, about 5 minutes", flush=True)
@@ -666,7 +662,7 @@ def run_readers(args) -> None:
 
 
 def run_seams(args) -> None:
-    from asr_course.compare import seams
+    from asr_course.lessons.side_by_side import seams
     from asr_course.records import save_record
     from asr_course.training import pick_device
     from asr_course.weights import load_model
@@ -695,19 +691,8 @@ def run_seams(args) -> None:
         save_record(args.json, rows, command)
 
 
-def run_claims(args) -> None:
-    from asr_course.claims import format_tally, ledger
-    from asr_course.records import save_record
-
-    check_files(args.json)
-    rows = ledger()
-    print(format_tally(rows))
-    if args.json:
-        save_record(args.json, rows, "python -m asr_course claims")
-
-
 def run_ablate(args) -> None:
-    from asr_course.ablation import ablate
+    from studies.ablate import ablate
     from asr_course.models import ABLATIONS, MODELS
     from asr_course.presets import PRESETS
     from asr_course.records import save_record

@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 import torch
 
-from asr_course.characters import NOISE, PATCH
+from asr_course.digits import NOISE, PATCH
 from asr_course.data import PairRecipe, Recipe
 from asr_course.errors import UserError, choose
 from asr_course.images import nearest_there, try_writing

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asr_course.checks import EXERCISES, check
-from asr_course.checks.diif import blend_then_map, group_of, slice_ends
-from asr_course.checks.diin import heat_step, soft_mean, spread
-from asr_course.checks.diinn import local_offsets, modulate, sine_of_grid
-from asr_course.checks.hiif import attend, binary, in_pieces, positive
-from asr_course.checks.idm import ddim_step, implicit_up, noisy
-from asr_course.checks.liif import owners, self_ensemble
-from asr_course.checks.side import blend_first, luck
-from asr_course.compare import front, separated
+from asr_course.lessons import EXERCISES, check
+from asr_course.lessons.diif import blend_then_map, group_of, slice_ends
+from asr_course.lessons.diin import heat_step, soft_mean, spread
+from asr_course.lessons.diinn import local_offsets, modulate, sine_of_grid
+from asr_course.lessons.hiif import attend, binary, in_pieces, positive
+from asr_course.lessons.idm import ddim_step, implicit_up, noisy
+from asr_course.lessons.liif import owners, self_ensemble
+from asr_course.lessons.side_checks import blend_first, luck
+from asr_course.lessons.side_by_side import front, separated
 from asr_course.coords import (
     make_coord,
     nearest,

@@ -18,13 +18,13 @@ from PIL import Image
 import asr_course.weights
 from asr_course import load_weights, upscale
 from asr_course.__main__ import main, number, parse_options, rows_by_columns
-from asr_course.ablation import TRAINING, ablate, train_variant
-from asr_course.benchmark import format_profile
+from studies.ablate import TRAINING, ablate, train_variant
+from studies.benchmark import format_profile
 from asr_course.claims import format_tally
-from asr_course.compare import seams
+from asr_course.lessons.side_by_side import seams
 from asr_course.data import Patches, Procedural
 from asr_course.errors import UserError
-from asr_course.exam import (
+from asr_course.lessons.exam import (
     answers,
     calibration,
     format_marks,
@@ -33,11 +33,11 @@ from asr_course.exam import (
     laws,
     score_answers,
 )
-from asr_course.growth import format_growth
+from studies.growth import format_growth
 from asr_course.metrics import evaluate
 from asr_course.models import ABLATIONS, DEFAULT_ENCODER, MODELS
 from asr_course.presets import PRESETS
-from asr_course.readers import load_readers, train_readers
+from asr_course.lessons.readers import load_readers, train_readers
 from asr_course.weights import read_card, save_weights
 
 SMOKE = PRESETS["smoke"].full  # what `train --preset smoke` does
@@ -974,7 +974,7 @@ def trained_as(variant, monkeypatch, name="diif"):
     """The model and the recipe that a variant would be trained with."""
     seen = []
     monkeypatch.setattr(
-        "asr_course.ablation.train",
+        "studies.ablate.train",
         lambda model, pictures, recipe, *_, **__: seen.append((model, recipe)),
     )
     plan = PRESETS["smoke"].lesson
@@ -1017,8 +1017,8 @@ def test_ablate_leaves_variants_of_the_training_out_unless_they_are_named(monkey
     def noted(name, variant, *_):
         asked.append(variant)
 
-    monkeypatch.setattr("asr_course.ablation.train_variant", noted)
-    monkeypatch.setattr("asr_course.ablation.evaluate", lambda *_: [{"scale": 2}])
+    monkeypatch.setattr("studies.ablate.train_variant", noted)
+    monkeypatch.setattr("studies.ablate.evaluate", lambda *_: [{"scale": 2}])
     plan = PRESETS["smoke"].lesson
     ablate("liif", plan, [0])
     assert asked == list(ABLATIONS["liif"]) and "x4-only" not in asked
@@ -1257,11 +1257,11 @@ def test_a_folder_that_is_not_there_is_said_before_any_work(words, capsys):
 
 def test_readers_are_written_and_tried(tmp_path, capsys, monkeypatch):
     """Other ones than the command trains, which takes minutes."""
-    module = import_module("asr_course.readers")
+    module = import_module("asr_course.lessons.readers")
     small = train_readers(20, (2, 1), seed=0)
     monkeypatch.setattr(module, "train_readers", lambda: small)
-    held = import_module("asr_course.exam").held_out
-    monkeypatch.setattr("asr_course.exam.held_out", lambda count: held(count // 100))
+    held = import_module("asr_course.lessons.exam").held_out
+    monkeypatch.setattr("asr_course.lessons.exam.held_out", lambda count: held(count // 100))
     path = tmp_path / "readers.safetensors"
     assert command("readers", "--out", path) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -1274,8 +1274,8 @@ def test_readers_are_written_and_tried(tmp_path, capsys, monkeypatch):
 
 def test_ablate_examines_idm_on_digits(tmp_path, monkeypatch):
     """All variants can be named; two are run, with a short exam."""
-    held = import_module("asr_course.exam").held_out
-    monkeypatch.setattr("asr_course.ablation.held_out", lambda count: held(2))
+    held = import_module("asr_course.lessons.exam").held_out
+    monkeypatch.setattr("studies.ablate.held_out", lambda count: held(2))
     path = tmp_path / "a.json"
     words = ("ablate", "--model", "idm", "--preset", "smoke", "--steps", 1)
     more = ("--variants", "full", "as released", "--json", path, "--device", "cpu")

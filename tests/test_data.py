@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import asr_course.data
-from asr_course.characters import Characters
+from asr_course.digits import Characters
 from asr_course.coords import make_cell, make_coord, round_half_up
 from asr_course.data import (
     Folder,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from asr_course import load_weights, models, plots, upscale
 from asr_course.__main__ import main, parser
-from asr_course.checks import EXERCISES
+from asr_course.lessons import EXERCISES
 from asr_course.models import build
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))

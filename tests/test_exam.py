@@ -10,10 +10,10 @@ from helpers import awake, near
 from torch import nn
 
 from asr_course import build
-from asr_course.ablation import examine
-from asr_course.characters import NOISE, PATCH, Characters, draw_character
+from studies.ablate import examine
+from asr_course.digits import NOISE, PATCH, Characters, draw_character
 from asr_course.data import degrade
-from asr_course.exam import (
+from asr_course.lessons.exam import (
     Exam,
     answers,
     calibration,
@@ -28,7 +28,7 @@ from asr_course.exam import (
     spread,
 )
 from asr_course.images import resize
-from asr_course.readers import (
+from asr_course.lessons.readers import (
     SIDE,
     CloseLook,
     Glance,
@@ -205,7 +205,7 @@ def test_trained_readers_repeat_and_come_back_from_their_file(tmp_path, monkeypa
     first, again = (train_readers(30, (4, 2), seed=1) for _ in range(2))
     path = tmp_path / "readers.safetensors"
     save_readers(first, path, {"command": "test"})
-    monkeypatch.setattr("asr_course.readers.READERS", path)
+    monkeypatch.setattr("asr_course.lessons.readers.READERS", path)
     lr, pictures = torch.rand(9, 3, 4, 4), torch.rand(9, 3, 20, 30)
     for other in (again, load_readers()):
         near(other.glance(lr), first.glance(lr), 1e-6)

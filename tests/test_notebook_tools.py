@@ -71,12 +71,12 @@ def handed_in(folder):
 
     The third cell shows what it said on another day.
     """
-    first = 'PRESET = "laptop"\nOUT_DIR = "runs"\nfrom asr_course.checks import check'
+    first = 'PRESET = "laptop"\nOUT_DIR = "runs"\nfrom asr_course.lessons import check'
     cells = [new_code_cell(first, metadata={"tags": ["parameters"]})]
     for name, answer in [
         ("side.1", "from math import comb\nluck = lambda n: 2 / comb(2 * n, n)"),
         ("side.2", "luck = lambda points: ..."),
-        ("side.3", "from asr_course.checks.side import blend_first as luck"),
+        ("side.3", "from asr_course.lessons.side_checks import blend_first as luck"),
     ]:
         source = f'{answer}\nluck = check("{name}", luck)'
         cells.append(new_code_cell(source, metadata={"asr": {"stub": name}}))

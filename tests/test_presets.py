@@ -10,7 +10,7 @@ from helpers import picture
 
 from asr_course import build
 from asr_course.__main__ import training_images
-from asr_course.characters import NOISE, PATCH
+from asr_course.digits import NOISE, PATCH
 from asr_course.data import PairRecipe, Pairs, Patches, Recipe
 from asr_course.errors import UserError
 from asr_course.models import MODELS, SIZES
@@ -21,7 +21,7 @@ from asr_course.presets import (
     full_plan,
     setup,
 )
-from asr_course.readers import SIDE
+from asr_course.lessons.readers import SIDE
 from asr_course.training import Schedule, run_plan, train
 
 

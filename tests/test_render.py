@@ -17,7 +17,7 @@ from asr_course.errors import UserError
 from asr_course.images import to_tensor
 from asr_course.models import REGRESSION
 from asr_course.models.liif import LIIF, LIIFOptions
-from asr_course.profiling import TensorMemory
+from asr_course.profile import TensorMemory
 from asr_course.render import (
     check_size,
     check_window,

@@ -11,7 +11,7 @@ from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from asr_course.compare import FIRST, METHODS, seed_scores
+from asr_course.lessons.side_by_side import FIRST, METHODS, seed_scores
 from asr_course.records import RESULTS, load_record, paper_values
 from asr_course.weights import load_pretrained, read_card, shipped
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from asr_course import build
 from asr_course.__main__ import launched, main
-from asr_course.characters import Characters
+from asr_course.digits import Characters
 from asr_course.data import Folder, PairRecipe, Patches, Recipe
 from asr_course.errors import UserError
 from asr_course.models import MODELS

@@ -10,7 +10,7 @@ from asr_course import build, count_parameters
 from asr_course.encoders import ENCODERS
 from asr_course.models.liif import LIIF, LIIFOptions
 from asr_course.official import from_official
-from asr_course.profiling import macs_of_latent, multiplications
+from asr_course.profile import macs_of_latent, multiplications
 from asr_course.render import encode, render
 from asr_course.states import load_state
 from asr_course.swinir import (

@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from PIL import Image
 
 from asr_course import plots
-from asr_course.ablation import effects
+from studies.ablate import effects
 from asr_course.records import PAPERS, paper_rows, paper_values
 
 # Ablation

@@ -11,7 +11,7 @@ from helpers import picture
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from asr_course import build
-from asr_course.characters import Characters
+from asr_course.digits import Characters
 from asr_course.data import Pair, PairRecipe, Pairs, Patches, Procedural, Recipe
 from asr_course.errors import UserError
 from asr_course.training import Run, Schedule, pick_device, set_seed, train
