@@ -2,6 +2,7 @@
 #
 #   make lab CPU=1         take PyTorch's build without CUDA (Linux, no NVIDIA GPU)
 #   make lab PYTHON=...    use this Python (3.11 or newer) for the environment
+#   make notebook NB=04    copy the package's code into notebook 4 and run it anew
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ INDEX := $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
 # Jupyter refuses to start as root, which is what containers usually are.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test stress setup outputs pages lint clean
+.PHONY: lab test stress setup notebook outputs pages lint clean
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT) $(LAB) \
@@ -20,11 +21,10 @@ lab: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
-# Interrupts, odd inputs and notebooks in odd places, many times over: half an hour.
+# Interrupted trainings and all notebooks in odd places: half an hour.
 stress: $(STAMP)
 	ASR_STRESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
-	    tests/test_interrupts.py tests/test_properties.py \
-	    tests/test_notebook_behaviour.py
+	    tests/test_interrupts.py tests/test_notebook_behaviour.py
 
 setup: $(STAMP)
 
@@ -36,13 +36,18 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(INDEX) -c constraints.txt -e '.[test]'
 	@touch $@
 
-# Run every notebook and store its outputs, cleaned and stamped.
+# After a change of the package: its code into the teaching cells, and outputs anew.
+notebook: $(STAMP)
+	$(BIN)/python tools/notebooks.py sync $(NB)
+	$(BIN)/python tools/notebooks.py outputs $(NB)
+
+# Run notebooks and store their outputs: one with NB=04, else all (half an hour).
 outputs: $(STAMP)
-	$(BIN)/python tests/notebook_tools.py outputs
+	$(BIN)/python tools/notebooks.py outputs $(NB)
 
 # Write the tables of README.md and docs/ from data/results.
 pages: $(STAMP)
-	$(BIN)/python tests/pages.py
+	$(BIN)/python tools/pages.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,21 +1,17 @@
 """Encoders: from a low-resolution picture to one latent code per pixel.
 
-Networks for super-resolution with their upsampling tail cut off. Each keeps rows and
-columns and says two things about itself: `channels`, the length of a latent code, and
-`radius`, how many pixels away a latent code can still see. SwinIR, which is in
-`asr_course.swinir`, adds a third: its windows stand on a grid, see `align` there.
-
-EDSR: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
-CVPR Workshops 2017. RDN: Zhang et al., "Residual Dense Network for Image
-Super-Resolution", CVPR 2018.
-
-Letters: B batch, C channels, H W low-resolution rows and columns, G growth.
+Super-resolution networks without their upsampling tail: EDSR (Lim et al., CVPR
+Workshops 2017), RDN (Zhang et al., CVPR 2018) and `swinir`. Each keeps rows and columns
+and has `channels`, the length of a latent code, and `radius`, how many pixels away a
+latent code can still see. Letters: B batch, C channels, H W rows and columns, G growth.
 """
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from asr_course.swinir import SwinIR
+from asr_course.swinir import SwinIR, WindowAttention
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
@@ -36,10 +32,8 @@ class ResidualBlock(nn.Module):
 
 
 class EDSR(nn.Module):
-    """EDSR without its tail; 16 blocks of 64 channels are "EDSR-baseline".
-
-    The official networks carry two frozen colour shifts that the implicit-function
-    papers never apply; they are left out (24 values).
+    """EDSR without its tail; 16 blocks of 64 channels are "EDSR-baseline". The official
+    networks also have two frozen colour shifts (24 values), which no paper here uses.
     """
 
     def __init__(self, blocks: int, channels: int):
@@ -60,16 +54,15 @@ class DenseBlock(nn.Module):
 
     def __init__(self, channels: int, growth: int, layers: int):
         super().__init__()
-        self.convs = nn.ModuleList(
-            [conv(channels + i * growth, growth) for i in range(layers)]
-        )
+        inputs = [channels + i * growth for i in range(layers)]
+        self.convs = nn.ModuleList(conv(n, growth) for n in inputs)
         self.fuse = conv(channels + layers * growth, channels, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
-        seen = x
-        for layer in self.convs:
-            seen = torch.cat([seen, layer(seen).relu()], dim=1)  # (B, C + i G, H, W)
-        return x + self.fuse(seen)
+        features = x
+        for layer in self.convs:  # (B, C + i G, H, W)
+            features = torch.cat([features, layer(features).relu()], dim=1)
+        return x + self.fuse(features)
 
 
 class RDN(nn.Module):
@@ -79,28 +72,55 @@ class RDN(nn.Module):
         super().__init__()
         self.shallow1 = conv(3, channels)
         self.shallow2 = conv(channels, channels)
-        self.blocks = nn.ModuleList(
-            [DenseBlock(channels, growth, layers) for _ in range(blocks)]
-        )
+        dense = [DenseBlock(channels, growth, layers) for _ in range(blocks)]
+        self.blocks = nn.ModuleList(dense)
         self.fuse1 = conv(blocks * channels, channels, kernel=1)
         self.fuse2 = conv(channels, channels)
         self.channels = channels
         self.radius = blocks * layers + 3
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H, W)
-        first = self.shallow1(x)
-        x = self.shallow2(first)
+        shallow = self.shallow1(x)
+        x = self.shallow2(shallow)
         outputs = []
         for block in self.blocks:
             x = block(x)
             outputs.append(x)
-        return first + self.fuse2(self.fuse1(torch.cat(outputs, dim=1)))
+        return shallow + self.fuse2(self.fuse1(torch.cat(outputs, dim=1)))
 
 
 ENCODERS = {
     "edsr-baseline": lambda: EDSR(blocks=16, channels=64),
-    "rdn": lambda: RDN(),
-    "swinir": lambda: SwinIR(),
+    "rdn": RDN,
+    "swinir": SwinIR,
     "edsr-laptop": lambda: EDSR(blocks=8, channels=48),
     "edsr-tiny": lambda: EDSR(blocks=4, channels=24),
 }
+
+
+def encoder_name(encoder: nn.Module) -> str | None:
+    """The key of ENCODERS whose tensors have these names and shapes, or None."""
+    own = shapes(encoder)
+    return next((name for name in ENCODERS if known_shapes(name) == own), None)
+
+
+def shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of a module's tensors, by name."""
+    return {key: value.shape for key, value in module.state_dict().items()}
+
+
+@cache
+def known_shapes(name: str) -> dict[str, torch.Size]:
+    """The shapes of an encoder in ENCODERS."""
+    with torch.device("meta"):  # no memory, no random numbers
+        return shapes(ENCODERS[name]())
+
+
+def encoder_macs(encoder: nn.Module) -> int:
+    """Multiplications of an encoder for one latent code."""
+    macs = sum(p.numel() for p in encoder.parameters() if p.ndim > 1)
+    for layer in encoder.modules():
+        if isinstance(layer, WindowAttention):  # q k and attn v with all of its window
+            macs += 2 * layer.window**2 * layer.out.in_features
+            macs -= layer.bias.numel()  # is added
+    return macs

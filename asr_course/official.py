@@ -1,307 +1,154 @@
-"""The authors' own weights: files of LIIF, MetaSR, LTE and DIINN in their own layouts.
+"""Weights of the papers' authors: files of LIIF, MetaSR, LTE and DIINN as published.
 
-LIIF's and LTE's programs write {"model": {"name", "args", "sd"}, "optimizer", "epoch"}
+LIIF's and LTE's code writes {"model": {"name", "args", "sd"}, "optimizer", "epoch"}
 into a .pth, DIINN's a checkpoint of PyTorch Lightning, a .ckpt with "state_dict" and
-"hyper_parameters". Such a file is a pickle, which might hold any program; it is read as
-tensors and plain values, and refused if it holds more. All sizes are taken from the
-shapes of its tensors. Each tensor must find its place, or be one that no answer needs.
+"hyper_parameters". Both are pickles, which may contain programs: they are read with
+weights_only=True, so nothing in them is run. All sizes are taken from the tensors.
 
-The answers are those of the authors' models, but for queries on a tie between two
-pixels, which go to the larger index here. LTE is told no scale above x4, as in its
-evaluation. That evaluation also continues a picture for SwinIR by up to a window more
-than the model needs, and so moves answers near the lower and the right border.
+Outputs are those of the authors' models, but for queries on a tie between two pixels,
+which take the larger index here. LTE's pixel size is clamped at x4, as in its
+evaluation. That evaluation also pads the picture for SwinIR by up to one window more
+than the model needs, which changes outputs near the lower and the right border.
 """
 
 import math
 import re
-import warnings
-import zipfile
-from dataclasses import asdict
-from functools import cache
+import textwrap
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 
-from asr_course.encoders import EDSR, ENCODERS, RDN
+from asr_course.encoders import EDSR, RDN
 from asr_course.errors import UserError, choose
-from asr_course.models import MODELS, check_option
-from asr_course.models.diinn import DIINNOptions
-from asr_course.models.liif import LIIFOptions
-from asr_course.models.lte import LTEOptions
-from asr_course.models.metasr import MetaSROptions
-from asr_course.states import load_state, not_finite
+from asr_course.models import METHODS
 from asr_course.swinir import SwinIR
 
 SUFFIXES = (".pth", ".ckpt")
 
 State = dict[str, Tensor]
 
-# The authors' names of models that are built here, and all that may be said of them.
-ARGUMENTS = {
-    "liif": {
-        "encoder_spec",
-        "imnet_spec",
-        "local_ensemble",
-        "feat_unfold",
-        "cell_decode",
-    },
-    "metasr": {"encoder_spec"},
-    "lte": {"encoder_spec", "imnet_spec", "hidden_dim"},
-    "lte-fast": {"encoder_spec", "num_layer", "hidden_dim", "out_dim"},
-}
-RESIDUAL_SCALE = {"edsr-baseline": 1, "edsr": 0.1}  # what the code takes if not told
+# The authors' names of models, of LIIF's options and of arguments that set sizes.
+NAMES = ("liif", "metasr", "lte", "lte-fast")
+SWITCHES = ("local_ensemble", "feat_unfold", "cell_decode")
+ARGUMENTS = ("encoder_spec", "imnet_spec", "hidden_dim", "num_layer", "out_dim")
+RESIDUAL_SCALE = {"edsr-baseline": 1, "edsr": 0.1}  # defaults of the authors' code
+PAIRING = {"lte": {"pairing": "interleaved"}, "lte-fast": {"pairing": "halves"}}
 MODES = {"1": "m", "2": "mz", "3": "sz"}  # DIINN's Eq. 6, 7 and 4
+FAULTS = {  # by the first bytes of a file that torch cannot read
+    b"PK": "was cut, or is damaged; download it again",
+    b"<": "is a web page, not the file; download it again",
+    b"version https://git-lfs": "is a pointer of Git LFS; type `git lfs pull`",
+    b"": "is damaged, or no checkpoint; download it again",
+}
 
 
 def load_official(path: str | Path) -> nn.Module:
-    """The model in an authors' file, ready to use (eval mode, CPU).
+    """The model in a file of its authors, in eval mode on the CPU.
 
-    UserError, of one line, on anything else, and on a model that is not built here.
-    Nothing that is in the file is run.
+    UserError if the file is another one, or its model cannot be built here.
     """
-    path = Path(path)
-    name, args, state = read_layout(read_file(path), path)
+    content = read_file(Path(path))
     try:
+        name, args, state = read_layout(content)
         state = from_official(state)
-        encoder = encoder_of(args["encoder_spec"], state)
-        options = options_of(name, args, state)
-        model = MODELS[name.removesuffix("-fast")](encoder, options)
-    except UserError as error:
-        raise UserError(f"{path} cannot be built here: {error}") from None
-    except (LookupError, ArithmeticError, RuntimeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(
-            f"{path} says that it holds {name}, but its tensors do not fit together "
-            f"({why}); take the authors' file as it was"
-        ) from None
-    load_state(model, state, path)
-    spoilt = not_finite(state)
-    if spoilt:
-        raise UserError(f"{path} cannot be used: {spoilt} holds NaN or infinity")
-    model.config = {
-        "name": name.removesuffix("-fast"),
-        "encoder": name_of(encoder),
-        "options": asdict(options),
-    }
+        cls = METHODS[name.removesuffix("-fast")]
+        options = cls.Options(**options_of(name, args, state))
+        model = cls(encoder_of(args["encoder_spec"], state), options)
+        model.load_state_dict(state)
+    except Exception as error:  # other files lead to errors of any kind
+        why = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
+        raise UserError(f"{path} cannot be built here: {why}") from None
+    if key := not_finite(state):
+        raise UserError(f"{path} cannot be used: {key} holds NaN or infinity")
     return model.eval()
 
 
-# Reading ------------------------------------------------------------------------------
+def not_finite(state: State) -> str:
+    """The name of the first tensor that holds NaN or infinity, or ""."""
+    return next((key for key, value in state.items() if not value.isfinite().all()), "")
 
 
 def read_file(path: Path):
-    """What torch.save wrote: tensors and plain values. UserError on anything else."""
+    """What torch.save wrote, if it is tensors and plain values."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
     try:
-        with path.open("rb") as file:
-            start = file.read(64)
-        whole = zipfile.is_zipfile(path)  # its table of contents stands at its end
-    except FileNotFoundError:
-        raise UserError(
-            f"no such weights file: {path}; check its name and folder"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    fault = None if whole else fault_of(start)
-    if fault:
-        raise UserError(f"{path} {fault}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that are refused anyway
-        try:  # mmap: what nobody looks at, such as the optimizer's state, is not read
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
-        except Exception as error:  # whatever the bytes of strangers lead a reader into
-            raise UserError(f"{path} {fault_in(error)}") from None
+        return torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # damaged files lead to errors of any kind
+        why = next(why for sign, why in FAULTS.items() if start.startswith(sign))
+        if program := re.search(r"GLOBAL (\S+)", str(error)):
+            why = f"is refused: it would run a program, {program[1]}"
+        raise UserError(f"{path} {why}") from None
 
 
-def fault_of(start: bytes) -> str | None:
-    """Why a file that begins so is no checkpoint, None if it may be one."""
-    if not start:
-        return "is empty; download or copy it again"
-    if start.startswith(b"PK"):
-        return "ends too early: it was cut on its way; download or copy it again"
-    if start.startswith(b"\x80"):  # a bare pickle, as PyTorch wrote until 2020
-        return None
-    if start.startswith(b"version https://git-lfs"):
-        return "is a pointer of Git LFS, not the file itself; run `git lfs pull`"
-    if start.lstrip().startswith(b"<"):
-        return "is a web page that was saved in place of the file; download it again"
-    return (
-        f"is no checkpoint: it begins with {start[:12]!r}; expected is a file that the "
-        "authors of LIIF, LTE or DIINN published"
-    )
-
-
-def fault_in(error: Exception) -> str:
-    """What is wrong with a checkpoint at which torch.load stopped so."""
-    if not isinstance(error, UnpicklingError):
-        return (
-            f"cannot be read as a checkpoint ({type(error).__name__}): it is damaged, "
-            "or of another program; download or copy it again"
-        )
-    program = re.search(r"GLOBAL (\S+)", str(error))
-    what = "it is damaged, or a pickle that PyTorch did not write and may be a program"
-    if program:
-        what = f"reading it would run a program, {program[1]}"
-    return f"is refused: {what}. Nothing of it was run; take the file from its authors"
-
-
-def read_layout(content, path: Path) -> tuple[str, dict, State]:
+def read_layout(content) -> tuple[str, dict, State]:
     """Of either layout: (the authors' name of the model, its arguments, tensors)."""
-    held = content if isinstance(content, dict) else {}
-    if isinstance(held.get("model"), dict):
-        spec = held["model"]
-        name, args = spec.get("name"), entry(spec, "args", path)
-        state = tensors(entry(spec, "sd", path), path)
-        known = choose(f"model in {path}:", name, ARGUMENTS)
+    if "model" in content:
+        name, args, state = (content["model"][key] for key in ("name", "args", "sd"))
+        choose("model", name, NAMES)
         for key in args:
-            choose(f"argument of {name} in {path}:", key, ARGUMENTS[known])
-        entry(args, "encoder_spec", path)
+            choose(f"argument of {name}", key, ARGUMENTS + SWITCHES)
         return name, args, state
-    if "state_dict" in held and "hyper_parameters" in held:
-        told = entry(held, "hyper_parameters", path)
-        choose(f"model in {path}:", told.get("arch"), ("diinn", "imsisr"))
-        args = {key: told.get(key) for key in ("mode", "init_q")}
-        spec = {"name": "rdn", "args": {"no_upsampling": True}}
-        state = tensors(entry(held, "state_dict", path), path)
-        return "diinn", {"encoder_spec": spec, **args}, state
-    found = ", ".join(repr(key)[:40] for key in list(held)[:3])
-    raise UserError(
-        f"{path} is no file of LIIF's, LTE's or DIINN's authors: it holds "
-        f"{found or type(content).__name__}; expected is 'model', or 'state_dict' "
-        "and 'hyper_parameters'"
-    )
+    if "hyper_parameters" not in content:
+        raise UserError("it is no file of LIIF, LTE or DIINN")
+    args = {**content["hyper_parameters"], "encoder_spec": {"name": "rdn"}}
+    choose("model", args["arch"], ("diinn", "imsisr"))
+    return "diinn", args, content["state_dict"]
 
 
-def entry(content: dict, key: str, path: Path) -> dict:
-    """content[key], which must be a dictionary."""
-    value = content.get(key)
-    if isinstance(value, dict):
-        return value
-    raise UserError(
-        f"{path} is not in the layout of LIIF, LTE or DIINN: there is no dictionary "
-        f"{key!r} where they have one"
-    )
-
-
-def tensors(state: dict, path: Path) -> State:
-    """`state` if it is made of named tensors, without the prefix that Lightning's
-    files have and DIINN's range of values, which is [-1, 1] here too."""
-    for key, value in state.items():
-        if not (isinstance(key, str) and isinstance(value, Tensor)):
-            raise UserError(f"{path}: {str(key)[:40]!r} is not a named tensor")
-    for key in {"sub", "div"} & state.keys():
-        if not (state[key] == 0.5).all():
-            raise UserError(f"{path} takes pictures in another range than [-1, 1]")
-    return {
-        key.removeprefix("net."): value
-        for key, value in state.items()
-        if key not in ("sub", "div")
-    }
-
-
-# Sizes --------------------------------------------------------------------------------
-
-
-def options_of(name: str, args: dict, state: State):
-    """The options with which a model here answers as the authors' does."""
+def options_of(name: str, args: dict, state: State) -> dict:
+    """The options with which a model here gives the outputs of the authors'."""
+    layers = "modulation" if name == "diinn" else "mlp.layers"
+    widths = [len(state[f"{layers}.{k}.bias"]) for k in range(count(state, layers))]
     if name == "diinn":
-        mode = choose("mode", str(args["mode"]), MODES)
-        return DIINNOptions(
-            hidden=widths(state, "modulation."),
-            modulation_input=MODES[mode],
-            init_pos=check_option("init_q", bool, args["init_q"]),
-            scale_input="area",
-        )
-    hidden = widths(state, "mlp.layers.")[:-1]
-    if not hidden:
-        raise UserError(f"this {name} has no MLP (imnet_spec) that answers queries")
-    if name == "metasr":
-        return MetaSROptions(hidden)
-    if name in ("lte", "lte-fast"):
-        pairing = "interleaved" if name == "lte" else "halves"
-        return LTEOptions(hidden, pairing=pairing)
-    switches = ("local_ensemble", "feat_unfold", "cell_decode")
-    told = {key: check_option(key, bool, args.get(key, True)) for key in switches}
-    return LIIFOptions(hidden, **told)
+        mode = MODES[choose("mode", str(args["mode"]), MODES)]
+        options = {"modulation_input": mode, "init_pos": args["init_q"]}
+        return {"hidden": tuple(widths), "scale_input": "area", **options}
+    switches = SWITCHES if name == "liif" else ()
+    options = {key: args.get(key, True) for key in switches}
+    return {"hidden": tuple(widths[:-1]), **options, **PAIRING.get(name, {})}
 
 
 def encoder_of(spec: dict, state: State) -> nn.Module:
-    """An encoder of the sizes that its tensors have, named as the authors name it.
+    """The encoder that `spec` names, of the sizes in `state`, without its weights.
 
-    EDSR's blocks may scale what they add; that is folded into their last convolution,
-    in `state` itself.
+    EDSR's blocks may scale their residual; the factor is multiplied into their last
+    convolution, in `state`.
     """
-    name = choose("encoder", spec.get("name"), (*RESIDUAL_SCALE, "rdn", "swinir"))
-    args = entry(spec, "args", "encoder_spec") if "args" in spec else {}
-    if not (name == "swinir" or args.get("no_upsampling")):
-        raise UserError(f"its encoder {name} ends in an upsampling tail")
-    if name == "swinir":
-        return swinir_of(state)
-    blocks = count(state, r"encoder\.blocks\.(\d+)\.")
+    name = choose("encoder", spec["name"], (*RESIDUAL_SCALE, "rdn", "swinir"))
+    blocks = count(state, "encoder.blocks")
     if name == "rdn":
-        channels = state["encoder.shallow1.weight"].shape[0]
-        growth = state["encoder.blocks.0.convs.0.weight"].shape[0]
-        layers = count(state, r"encoder\.blocks\.0\.convs\.(\d+)\.")
-        return RDN(channels, growth, blocks, layers)
-    scale = args.get("res_scale", RESIDUAL_SCALE[name])
-    if not isinstance(scale, int | float):
-        raise UserError(f"res_scale must be a number, not {scale!r}")
+        channels = len(state["encoder.shallow1.bias"])
+        growth = len(state["encoder.blocks.0.convs.0.bias"])
+        return RDN(channels, growth, blocks, count(state, "encoder.blocks.0.convs"))
+    if name == "swinir":
+        groups = range(count(state, "encoder.groups"))
+        depths = [count(state, f"encoder.groups.{k}.blocks") for k in groups]
+        first = "encoder.groups.0.blocks.0"
+        biases, heads = state[f"{first}.attention.bias"].shape
+        hidden, width = state[f"{first}.mlp.0.weight"].shape
+        window = (math.isqrt(biases) + 1) // 2  # (2 w - 1)^2 biases
+        channels = len(state["encoder.project.bias"])
+        return SwinIR(width, depths, heads, window, hidden, channels)
+    scale = spec.get("args", {}).get("res_scale", RESIDUAL_SCALE[name])
     for key in [key for key in state if ".conv2." in key]:
         state[key] = state[key] * scale
-    return EDSR(blocks, state["encoder.head.weight"].shape[0])
+    return EDSR(blocks, len(state["encoder.head.bias"]))
 
 
-def swinir_of(state: State) -> SwinIR:
-    """A SwinIR of the sizes that its tensors have."""
-    groups = count(state, r"encoder\.groups\.(\d+)\.")
-    inside = r"encoder\.groups\.{}\.blocks\.(\d+)\."
-    depths = [count(state, inside.format(k)) for k in range(groups)]
-    biases, heads = state["encoder.groups.0.blocks.0.attention.bias"].shape
-    hidden, width = state["encoder.groups.0.blocks.0.mlp.0.weight"].shape
-    channels = state["encoder.project.weight"].shape[0]
-    if width % heads:
-        raise UserError(f"{heads} heads do not share {width} channels alike")
-    window = (math.isqrt(biases) + 1) // 2  # (2 w - 1)^2 biases
-    return SwinIR(width, depths, heads, window, hidden, channels)
+def count(state: State, prefix: str) -> int:
+    """How many modules a list of this name holds."""
+    start = f"{prefix}."
+    return len({k[len(start) :].split(".")[0] for k in state if k.startswith(start)})
 
-
-def count(state: State, pattern: str) -> int:
-    """How many different numbers the names of tensors have at a pattern's (...)."""
-    return len({found[1] for key in state if (found := re.match(pattern, key))})
-
-
-def widths(state: State, prefix: str) -> tuple[int, ...]:
-    """How many numbers each linear layer of a list gives."""
-    layers = range(count(state, re.escape(prefix) + r"(\d+)\."))
-    return tuple(state[f"{prefix}{k}.weight"].shape[0] for k in layers)
-
-
-def name_of(encoder: nn.Module) -> str | None:
-    """Which of ENCODERS has the sizes of `encoder`, None if none has."""
-    own = shapes(encoder)
-    return next((name for name, known in named_shapes().items() if known == own), None)
-
-
-def shapes(module: nn.Module) -> dict[str, torch.Size]:
-    """The shapes of a module's tensors, by name."""
-    return {key: value.shape for key, value in module.state_dict().items()}
-
-
-@cache
-def named_shapes() -> dict[str, dict[str, torch.Size]]:
-    """The shapes of all encoders that `build` knows."""
-    with torch.device("meta"):  # no memory, no random numbers
-        return {name: shapes(make()) for name, make in ENCODERS.items()}
-
-
-# Names --------------------------------------------------------------------------------
 
 SWIN = r"^encoder\.layers\.(\d+)\.residual_group\.blocks\.(\d+)\."
 OURS = r"encoder.groups.\1.blocks.\2."
 
 # What the official repositories call our modules, most specific first.
 OFFICIAL = [
+    (r"^(sub|div)$", None),  # of DIINN: x is normalised by (x - 0.5) / 0.5
     (r"^encoder\.(sub|add)_mean\..*", None),  # EDSR's colour shifts are never applied
     (r"^encoder\.head\.0\.", "encoder.head."),
     (r"^encoder\.body\.(\d+)\.body\.0\.", r"encoder.blocks.\1.conv1."),
@@ -335,23 +182,20 @@ OFFICIAL = [
 
 
 def from_official(state: State) -> State:
-    """An official state dict of LIIF, MetaSR, LTE or DIINN under our names.
+    """Tensors of LIIF, MetaSR, LTE or DIINN by our names.
 
-    Their MLPs count the ReLUs too, so every second number is a linear layer. Linear
-    layers that stand there as 1x1 convolutions become linear layers. UserError if two
-    tensors claim one place.
+    Their MLPs count the ReLUs as layers, so every second number is a linear layer, and
+    1x1 convolutions of a decoder become linear layers.
     """
     renamed = {}
     for key, value in state.items():
-        found = re.match(r"^(?:imnet\.)?layers\.(\d+)\.(.*)", key)
-        if found:
-            key = f"mlp.layers.{int(found[1]) // 2}.{found[2]}"
+        key = key.removeprefix("net.")
+        if layer := re.match(r"^(?:imnet\.)?layers\.(\d+)\.(.*)", key):
+            key = f"mlp.layers.{int(layer[1]) // 2}.{layer[2]}"
         for pattern, name in OFFICIAL:
             if re.match(pattern, key):
                 key = name and re.sub(pattern, name, key)
                 break
-        if key in renamed:
-            raise UserError(f"there are two tensors for {key}")
         if key:
             pointwise = value.shape[2:] == (1, 1) and not key.startswith("encoder.")
             renamed[key] = value[..., 0, 0] if pointwise else value

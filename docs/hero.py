@@ -13,7 +13,7 @@ from asr_course import load_pretrained, plots
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_photo, to_pixels, to_tensor
 from asr_course.render import render
-from asr_course.widgets import crop_resized
+from asr_course.view import crop_resized
 
 SCALES = (1, 2, 4, 8, 16, 30)
 SIDE = 176  # rows and columns of a panel

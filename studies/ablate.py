@@ -1,40 +1,31 @@
-"""Ablation: train the variants of a method alike, and see what each piece was worth.
+"""Ablation: train the variants of a method alike, and measure what each piece is worth.
 
-Everything comes with the course: generated training pictures, and crops of four
-bundled photographs to score on. Variants of one seed see the same samples. Models that
-draw their answer (IDM) train on drawn digits and sit the exam of `asr_course.lessons.exam`.
+    python studies/ablate.py --model diif --seeds 0 1 2 \
+        --json data/results/diif_ablation.json
+
+Training pictures are generated; scores are taken on crops of four bundled photographs.
+All variants of one seed see the same samples. Generative models (IDM) are trained on
+drawn digits and scored by the digits' exam (studies/exam.py).
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
+from exam import score_answers
 from torch import nn
 
 from asr_course.digits import Characters
-from asr_course.data import Procedural
 from asr_course.errors import choose
-from asr_course.lessons.exam import answers, held_out, score_answers
 from asr_course.images import sample_crops
-from asr_course.metrics import check_scales, evaluate
-from asr_course.models import ABLATIONS, MODELS, build
-from asr_course.presets import Plan
-from asr_course.lessons.readers import load_readers
-from asr_course.training import set_seed, train
-
-# Variants that change the training and leave the model alone, for every method.
-TRAINING = {"x4-only": {"scale_min": 4.0, "scale_max": 4.0}}
-
-
-def train_variant(
-    name: str, variant: str, plan: Plan, seed: int, pictures: Sequence, device="auto"
-) -> nn.Module:
-    """One variant of a method, trained from `seed` by `plan`, in eval mode."""
-    set_seed(seed)
-    model = build(name, plan.size, **ABLATIONS[name].get(variant, {}))
-    recipe = replace(plan.recipe, **TRAINING.get(variant, {}))
-    train(model, pictures, recipe, plan.schedule, seed=seed, device=device)
-    return model
+from asr_course.lessons.base import TRAINING, train_variant
+from asr_course.lessons.exam import answers, held_out, load_readers
+from asr_course.metrics import evaluate
+from asr_course.models import METHODS
+from asr_course.presets import PRESETS, Plan
+from asr_course.procedural import Procedural
+from asr_course.records import save_record
 
 
 def ablate(
@@ -44,61 +35,71 @@ def ablate(
     scales: Sequence[float] = (2, 3, 4, 8),
     variants: Sequence[str] = (),
     device: str = "auto",
-    on_run=None,
+    on_run: Callable[[str, int], None] = lambda variant, seed: None,
 ) -> list[dict]:
-    """Train and score variants of a method: a row for each variant, seed and scale.
+    """Train and score variants of a method: one row a variant, seed and scale.
 
-    For IDM a row for each variant and seed, at the exam's scale. variants: keys of
-    ABLATIONS[name], or of TRAINING; all of the former if empty. on_run: called with
+    For IDM one row a variant and seed, at the exam's scale. variants: keys of the
+    class's ABLATIONS or of TRAINING; all of the former if empty. on_run: called with
     (variant, seed) after every training run.
     """
-    choose("model with ablations", name, ABLATIONS)
-    check_scales(scales)
-    generates = MODELS[name].generates  # from whole pictures, with another recipe
-    known = [*ABLATIONS[name], *([] if generates else TRAINING)]
+    method = METHODS[name]
+    known = [*method.ABLATIONS, *([] if method.is_generative else TRAINING)]
     for variant in variants:
         choose(f"variant of {name}", variant, known)
     photos, rows = sample_crops(), []
     for seed in seeds:
-        kind = Characters if generates else Procedural
-        pictures = kind(plan.pictures, seed)
-        for variant in variants or ABLATIONS[name]:
+        draw = Characters if method.is_generative else Procedural
+        pictures = draw(plan.pictures, seed)
+        for variant in variants or method.ABLATIONS:
             model = train_variant(name, variant, plan, seed, pictures, device)
-            if on_run:
-                on_run(variant, seed)
-            found = examine(model) if generates else evaluate(model, photos, scales)
-            for row in found:
-                rows.append({**row, "model": name, "variant": variant, "seed": seed})
+            on_run(variant, seed)
+            if method.is_generative:
+                scores = examine(model)
+            else:
+                scores = evaluate(model, photos, scales)
+            about = {"model": name, "variant": variant, "seed": seed}
+            rows += [{**score, **about} for score in scores]
     return rows
 
 
 def examine(model: nn.Module, count: int = 100, seeds: int = 4) -> list[dict]:
-    """A model's marks in a short exam, as one row of means."""
+    """Mean scores in a short exam, as one row."""
     exam = held_out(count)
-    marks = score_answers(answers(model, exam, seeds), exam, load_readers())
-    return [{name: mark["mean"] for name, mark in marks.items()}]
+    scores = score_answers(answers(model, exam, seeds), exam, load_readers())
+    return [{name: score["mean"] for name, score in scores.items()}]
 
 
-def effects(record: dict, reference: str) -> tuple[list[str], list[list[str]]]:
-    """A record of `ablate` as a table (heads, rows) of PSNR on Y.
-
-    The first row holds the mean of `reference` over seeds in dB; the others hold the
-    difference from it within a seed, as mean ± standard deviation over the seeds.
-    """
-    score = {(r["variant"], r["seed"], r["scale"]): r["psnr_y"] for r in record["rows"]}
-    variants, seeds, scales = (
-        list(dict.fromkeys(key)) for key in zip(*score, strict=True)
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Train and score a method's variants.")
+    methods = [name for name, method in METHODS.items() if method.ABLATIONS]
+    parser.add_argument("--model", default="liif", choices=methods)
+    parser.add_argument("--preset", default="laptop", choices=PRESETS)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rate", type=float, help="learning rate")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--variants", nargs="+", default=[], help="default: all")
+    parser.add_argument("--scales", type=float, nargs="+", default=[2, 3, 4, 8])
+    parser.add_argument("--json", type=Path, help="write the record to this file")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(arguments)
+    preset = PRESETS[args.preset]
+    plan = preset.digits if METHODS[args.model].is_generative else preset.lesson
+    changed = {key: getattr(args, key) for key in ("steps", "rate")}
+    changed = {key: value for key, value in changed.items() if value is not None}
+    plan = replace(plan, schedule=replace(plan.schedule, **changed))
+    rows = ablate(
+        args.model,
+        plan,
+        args.seeds,
+        args.scales,
+        args.variants,
+        args.device,
+        on_run=lambda variant, seed: print(f"{variant} seed {seed}: done", flush=True),
     )
-    rows = []
-    for name in [reference, *(v for v in variants if v != reference)]:
-        row = [name]
-        for scale in scales:
-            values = np.array([score[name, seed, scale] for seed in seeds])
-            if name == reference:
-                row.append(f"{values.mean():.2f} dB")
-                continue
-            gap = values - [score[reference, seed, scale] for seed in seeds]
-            spread = f" ± {gap.std(ddof=1):.2f}" if len(seeds) > 1 else ""
-            row.append(f"{gap.mean():+.2f}{spread}")
-        rows.append(row)
-    return ["variant", *(f"×{scale:g}" for scale in scales)], rows
+    if args.json:
+        save_record(args.json, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""One thread, one seed, and the files that several tests start from."""
+"""One thread, one seed, and files that several tests start from."""
 
 import pytest
 import torch
@@ -19,16 +19,16 @@ def seeded():
 
 @pytest.fixture(scope="module")
 def liif():
-    """A tiny LIIF whose answer is not just the skip, but not far from it."""
+    """A tiny LIIF whose output differs a little from its skip."""
     torch.manual_seed(0)
-    made = build("liif", "tiny").eval()
-    torch.nn.init.normal_(made.mlp.layers[-1].weight, std=0.05)
-    return made
+    model = build("liif", "tiny").eval()
+    torch.nn.init.normal_(model.mlp.layers[-1].weight, std=0.05)
+    return model
 
 
 @pytest.fixture
 def photo(tmp_path):
-    """A colour picture of 12 rows and 17 columns on disk."""
+    """A colour image of 12 rows and 17 columns on disk."""
     path = tmp_path / "photo.png"
     Image.fromarray(picture(12, 17)).save(path)
     return path

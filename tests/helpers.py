@@ -1,10 +1,9 @@
-"""What several test files need: golden numbers, pictures, models that are awake."""
+"""What several test files need: golden numbers, images, models with random weights."""
 
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +11,6 @@ from asr_course import build
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-SHARED = ROOT.parent / "shared" / "data"  # photographs some developers have
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no {SHARED}")
 
 
 @cache
@@ -24,7 +21,7 @@ def golden(name: str) -> dict[str, np.ndarray]:
 
 
 def golden_tensor(name: str, key: str) -> Tensor:
-    """One array of a golden file as a tensor of its own."""
+    """A copy of one array of a golden file as a tensor."""
     return torch.tensor(golden(name)[key])
 
 
@@ -38,12 +35,12 @@ def golden_state(name: str, prefix: str) -> dict[str, Tensor]:
 
 
 def near(a, b, atol=1e-5) -> None:
-    """Equal up to `atol`, whatever the size of the numbers."""
+    """Equal up to `atol`, an absolute tolerance."""
     torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
 
 
 def awake(model: nn.Module) -> nn.Module:
-    """`model` with a random last layer: a model with `skip` starts with a zero one."""
+    """`model` with random weights where all are zero: `skip` zeroes the last layer."""
     for parameter in model.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.3)
@@ -51,12 +48,12 @@ def awake(model: nn.Module) -> nn.Module:
 
 
 def tiny(**options) -> nn.Module:
-    """A LIIF of size tiny that answers with something else than its input."""
+    """A LIIF of size tiny whose output differs from its input."""
     return awake(build("liif", "tiny", **options))
 
 
 def picture(rows: int, cols: int, seed: int = 0) -> np.ndarray:
-    """A smooth picture with some noise: (rows, cols, 3) uint8."""
+    """A smooth image with some noise: (rows, cols, 3) uint8."""
     rng = np.random.default_rng(seed)
     r, c = np.mgrid[:rows, :cols] / 9
     waves = [np.sin(r + k) + np.cos(c * (k + 1)) for k in range(3)]

@@ -1,22 +1,13 @@
 """Exercise checks: right answers pass, wrong ones are told what fails, none raises."""
 
 import math
-import random
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from asr_course.lessons import EXERCISES, check
-from asr_course.lessons.diif import blend_then_map, group_of, slice_ends
-from asr_course.lessons.diin import heat_step, soft_mean, spread
-from asr_course.lessons.diinn import local_offsets, modulate, sine_of_grid
-from asr_course.lessons.hiif import attend, binary, in_pieces, positive
-from asr_course.lessons.idm import ddim_step, implicit_up, noisy
-from asr_course.lessons.liif import owners, self_ensemble
-from asr_course.lessons.side_checks import blend_first, luck
-from asr_course.lessons.side_by_side import front, separated
 from asr_course.coords import (
+    corners,
     make_coord,
     nearest,
     pixel_centres,
@@ -24,26 +15,32 @@ from asr_course.coords import (
     to_position,
 )
 from asr_course.diffusion import posterior
-from asr_course.models.diin import rates
-from asr_course.models.layers import bilinear, look_up
-from asr_course.models.liif import corners
+from asr_course.layers import bilinear, look_up
+from asr_course.lessons import EXERCISES, check
+from asr_course.lessons.diif import blend_then_map, group_of, slice_ends
+from asr_course.lessons.diin import heat_step, soft_mean, spread
+from asr_course.lessons.diinn import local_offsets, modulate, sine_of_grid
+from asr_course.lessons.hiif import attend, binary, in_pieces, positive
+from asr_course.lessons.idm import ddim_step, implicit_up, noisy
+from asr_course.lessons.liif import owners, self_ensemble
+from asr_course.lessons.side_by_side import blend_first, front, luck
+from asr_course.models.diin_layers import rates
 from asr_course.render import render
 
 
-def blend(grid, coord, weigh=lambda weight, k: weight, places=None):
+def blend(grid, coord, weigh=lambda weight, k: weight):
     """Bilinear interpolation with something about it changed."""
     total = 0
-    four = corners(coord, grid.shape[1:3], True)
-    for k, (i, j, _, weight) in enumerate(four):
-        if places:
-            i, j = places(i, j)
-        total = total + weigh(weight, k)[..., None] * look_up(grid, i, j)
+    for k, code in enumerate(corners(split_axes(coord), grid.shape[1:3])):
+        value = look_up(grid, code.row, code.col)
+        total = total + weigh(code.weight, k)[..., None] * value
     return total
 
 
 def swapped(grid, coord):
     """Each corner gets the weight of the one diagonally opposite."""
-    weights = [weight for *_, weight in corners(coord, grid.shape[1:3], True)]
+    codes = corners(split_axes(coord), grid.shape[1:3])
+    weights = [code.weight for code in codes]
     return blend(grid, coord, lambda weight, k: weights[3 - k])
 
 
@@ -53,30 +50,10 @@ def flipped_only(model, lr, size):
     return sum(render(model, lr.flip(d), size).flip(d) for d in flips) / 4
 
 
-def never_undone(model, lr, size):
-    """The input is flipped, the answer is not flipped back."""
-    return (render(model, lr, size) + render(model, lr.flip(-1), size)) / 2
-
-
 def half_pixel_off(grid, coord):
     """Coordinates taken as if the corners, not the centres, were the samples."""
     shift = coord.new_tensor([1 / grid.shape[1], 1 / grid.shape[2]])
     return blend(grid, coord + shift)
-
-
-def whole_position(N, n):
-    """Counted from the first pixel's centre, not from the nearest one's."""
-    return 2 * to_position(pixel_centres(N), n)
-
-
-def looked_up_first(layer, s, z, i, j):
-    """Right, but z's part is computed for every query."""
-    return layer(torch.cat([s, look_up(z, i, j)], dim=-1))
-
-
-def biased_twice(layer, s, z, i, j):
-    """The bias counts in both parts."""
-    return modulate(layer, s, z, i, j) + layer.bias
 
 
 def z_first(layer, s, z, i, j):
@@ -85,39 +62,9 @@ def z_first(layer, s, z, i, j):
     return s @ W_s.T + look_up(z @ W_z.T + layer.bias, i, j)
 
 
-def grid_of_sines(row, col, W_row, W_col, b):
-    """Right, but a sine is taken at every place."""
-    return (row[:, None, None] * W_row + col[:, None] * W_col + b).sin()
-
-
-def wrong_sign(row, col, W_row, W_col, b):
-    """sin(a - b) instead of sin(a + b)."""
-    return sine_of_grid(row, -col, W_row, W_col, b)
-
-
-def late_always(H, share, of, W):
-    """Right, but W is applied to every pixel."""
-    return sum(a[:, None] * h[of] for a, h in zip(share, H, strict=True)) @ W.T
-
-
-def early_always(H, share, of, W):
-    """Right, but W is applied to every slice and corner."""
-    return sum(a[:, None] * (h @ W.T)[of] for a, h in zip(share, H, strict=True))
-
-
 def doubled(t, levels, first=1):
     """t times 2, 4, 8 ..., one for each level."""
     return t[..., None] * 2.0 ** torch.arange(first, first + levels)
-
-
-def not_reduced(t, levels):
-    """Digits are compared, but never taken away."""
-    return (doubled(t, levels) >= 1).float()
-
-
-def softmaxed(q, k, v):
-    """The attention that everyone knows."""
-    return (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v
 
 
 def pair_by_pair(q, k, v):
@@ -152,11 +99,6 @@ def all_kept(pieces):
 
 def as_it_is(x):
     return x
-
-
-def by_all(x):
-    """The length of all rows together."""
-    return x / x.norm()
 
 
 def weighed(q, k, v, above=1, below=1, cosine=1, units=(F.normalize, F.normalize)):
@@ -248,11 +190,6 @@ def ancestral(y, y0, now, then):
     return posterior(y, y0, *gammas)[0]
 
 
-def renoised(y, y0, now, then):
-    """The noise of a step is a new one."""
-    return noisy(y0, then, torch.randn_like(y))
-
-
 def with_noise_of(find, strength=lambda now, then: (1 - then**2) ** 0.5):
     """A step with another idea of the noise in y, or of how strong it becomes."""
     return lambda y, y0, now, then: (
@@ -285,16 +222,6 @@ def smooth_features(h, size, mlp):
     z = F.interpolate(h, size, mode="bilinear").movedim(1, -1)
     offsets = implicit_up(h, size, as_it_is)[..., -2:]
     return mlp(torch.cat([z, offsets], dim=-1))
-
-
-def shuffled(n: int, times: int = 400) -> float:
-    """By experiment: deal at random, and count how often hands come apart."""
-    chance, scores = random.Random(0), list(range(2 * n))
-    apart = 0
-    for _ in range(times):
-        chance.shuffle(scores)
-        apart += separated(scores[:n], scores[n:]) != 0
-    return apart / times
 
 
 def unbeaten(points, beats, key=lambda point: point[0]):
@@ -382,18 +309,11 @@ def asked_four_times(features, coord, cell, mlp):
     H, W = grid.shape[1:3]
     pixel = (cell * cell.new_tensor([H, W]))[:, None, None]
     pixel = pixel.expand(*coord.shape[:3], 2)
-    return sum(
-        weight[..., None]
-        * mlp(torch.cat([look_up(grid, i, j).expand(*pixel.shape[:3], -1), pixel], -1))
-        for i, j, _, weight in corners(coord, (H, W), True)
-    )
-
-
-def pixel_size_first(features, coord, cell, mlp):
-    """What the MLP takes, in the wrong order."""
-    return blend_first(
-        features, coord, cell, lambda x: mlp(torch.cat([x[..., -2:], x[..., :-2]], -1))
-    )
+    rgb = 0
+    for code in corners(split_axes(coord), (H, W)):
+        z = look_up(grid, code.row, code.col).expand(*pixel.shape[:3], -1)
+        rgb = rgb + code.weight[..., None] * mlp(torch.cat([z, pixel], dim=-1))
+    return rgb
 
 
 WRONG = {
@@ -422,8 +342,12 @@ WRONG = {
         "swapped": lambda N, n: group_of(N, n)[::-1],
     },
     "diif.3": {
-        "always late": late_always,
-        "always early": early_always,
+        "always late": lambda H, share, of, W: (
+            sum(a[:, None] * h[of] for a, h in zip(share, H, strict=True)) @ W.T
+        ),
+        "always early": lambda H, share, of, W: sum(
+            a[:, None] * (h @ W.T)[of] for a, h in zip(share, H, strict=True)
+        ),
         "first corner's shares for all": lambda H, a, of, W: blend_then_map(
             H, a[:1].expand_as(a), of, W
         ),
@@ -437,79 +361,70 @@ WRONG = {
         "S transposed": lambda z, S, a: heat_step(z, S.T, a),
         "only the flow": lambda z, S, a: (1 - a) * (S @ z - z),
         "only what comes": lambda z, S, a: (1 - a) * S @ z,
-        "nothing stays": lambda z, S, a: S @ z,
-        "all stays": lambda z, S, a: z + (1 - a) * S @ z,
-        "all comes": lambda z, S, a: a * z + S @ z,
         "out instead of in": lambda z, S, a: z - (1 - a) * (S @ z - z),
-        "whole flow": lambda z, S, a: z + a * (1 - a) * (S @ z - z),
         "columns normalised": lambda z, S, a: heat_step(z, S / S.sum(0), a),
-        "softmax of the rates": lambda z, S, a: heat_step(z, S.softmax(1), a),
         "all alike": lambda z, S, a: a * z + (1 - a) * z.mean(0),
         "two steps": lambda z, S, a: heat_step(heat_step(z, S, a), S, a),
         "features first": lambda z, S, a: heat_step(z, S, a).T,
     },
     "diin.2": {
         "not normalised": lambda *qkv: weighed(*qkv, units=(as_it_is, as_it_is)),
-        "only k normalised": lambda *qkv: weighed(*qkv, units=(as_it_is, F.normalize)),
         "only q normalised": lambda *qkv: weighed(*qkv, units=(F.normalize, as_it_is)),
-        "whole-tensor norm": lambda *qkv: weighed(*qkv, units=(by_all, by_all)),
         "columns normalised": lambda q, k, v: weighed(
             *(F.normalize(x, dim=0) for x in (q, k)), v, units=(as_it_is, as_it_is)
         ),
         "by n": lambda *qkv: weighed(*qkv, cosine=0),
-        "by the cosines": lambda *qkv: weighed(*qkv, below=0),
         "by one more": lambda q, k, v: weighed(q, k, v, below=1 + 1 / len(k)),
         "1 counted once": lambda q, k, v: weighed(q, k, v, below=1 / len(k)),
         "1 forgotten": lambda *qkv: weighed(*qkv, above=0, below=0),
-        "1 forgotten above": lambda *qkv: weighed(*qkv, above=0),
         "right but quadratic": lambda q, k, v: rates(q, k) @ v,
         "no matrix product": summed_by_hand,
         "v normalised too": lambda q, k, v: spread(q, k, F.normalize(v, dim=-1)),
         "q and k swapped": lambda q, k, v: spread(k, q, v),
         "sums of columns": of_columns,
         "softmax": lambda q, k, v: (F.normalize(q) @ F.normalize(k).T).softmax(1) @ v,
-        "sum": lambda q, k, v: spread(q, k, v) * len(k),
         "features first": lambda q, k, v: spread(q, k, v).T,
     },
     "diin.3": {
-        "relative to the last piece": lambda p: relative(
-            p, peak_of=lambda peak, own: own
-        ),
         "as printed": naive,
-        "clamped": lambda pieces: naive(pieces, lambda e: e.clamp(max=80).exp()),
-        "largest of each piece": lambda pieces: relative(
-            pieces, 0, 0, peak_of=lambda peak, own: own
+        "largest of each piece": lambda p: relative(
+            p, 0, 0, peak_of=lambda peak, own: own
         ),
-        "weight not rescaled": lambda pieces: relative(pieces, weight=0),
-        "sum not rescaled": lambda pieces: relative(pieces, total=0),
-        "nothing rescaled": lambda pieces: relative(pieces, 0, 0),
+        "weight not rescaled": lambda p: relative(p, weight=0),
+        "sum not rescaled": lambda p: relative(p, total=0),
         "relative to the first piece": relative_to_the_first,
-        "rescaled the other way": lambda pieces: relative(pieces, -1, -1),
-        "starts at 0": lambda pieces: relative(pieces, start=0.0),
+        "rescaled the other way": lambda p: relative(p, -1, -1),
+        "starts at 0": lambda p: relative(p, start=0.0),
         "mean of means": means,
-        "means by number": lambda pieces: means(pieces, lambda n: n),
         "last piece": last_only,
         "two rounds": peak_first,
-        "one number": lambda pieces: soft_mean(pieces).mean(),
-        "a row": lambda pieces: soft_mean(pieces)[None],
+        "one number": lambda p: soft_mean(p).mean(),
     },
     "diinn.1": {
         "in pixels": lambda N, n: local_offsets(N, n) / 2,
         "half a pixel off": lambda N, n: local_offsets(N, n) + n / N,
         "axes swapped": lambda N, n: local_offsets(n, N),
-        "not from the nearest": whole_position,
+        "not from the nearest": lambda N, n: 2 * to_position(pixel_centres(N), n),
         "other sign": lambda N, n: -local_offsets(N, n),
     },
     "diinn.2": {
-        "looked up first": looked_up_first,
-        "bias twice": biased_twice,
+        "looked up first": lambda layer, s, z, i, j: layer(
+            torch.cat([s, look_up(z, i, j)], dim=-1)
+        ),
+        "bias twice": lambda layer, s, z, i, j: (
+            modulate(layer, s, z, i, j) + layer.bias
+        ),
         "z before s": z_first,
         "axes swapped": lambda a, s, z, i, j: modulate(a, s, z, j, i),
         "no bias": lambda a, s, z, i, j: modulate(a, s, z, i, j) - a.bias,
     },
     "diinn.3": {
-        "a sine for every place": grid_of_sines,
-        "wrong sign": wrong_sign,
+        "a sine for every place": lambda row, col, W_row, W_col, b: (
+            row[:, None, None] * W_row + col[:, None] * W_col + b
+        ).sin(),
+        "wrong sign": lambda row, col, W_row, W_col, b: sine_of_grid(
+            row, -col, W_row, W_col, b
+        ),
         "axes swapped": lambda r, c, a, b, d: sine_of_grid(c, r, a, b, d),
         "weights swapped": lambda r, c, a, b, d: sine_of_grid(r, c, b, a, d),
         "no bias": lambda r, c, a, b, d: sine_of_grid(r, c, a, b, 0 * d),
@@ -519,12 +434,10 @@ WRONG = {
         "reversed": lambda t, L: binary(t, L).flip(-1),
         "rounded": lambda t, L: doubled(t, L).round() % 2,
         "levels first": lambda t, L: binary(t, L).movedim(-1, 0),
-        "one level late": lambda t, L: doubled(t, L, first=0).floor() % 2,
         "borders downward": lambda t, L: (doubled(t, L).ceil() - 1) % 2,
-        "never taken away": not_reduced,
+        "never taken away": lambda t, L: (doubled(t, L) >= 1).float(),
         "not floored": lambda t, L: doubled(t, L) % 2,
         "signs": lambda t, L: 2 * binary(t, L) - 1,
-        "always three": lambda t, L: binary(t, 3),
     },
     "hiif.2": {
         "sum": lambda q, k, v: attend(q, k, v) * q.shape[-2],
@@ -533,29 +446,20 @@ WRONG = {
         "weights of either sign": lambda q, k, v: (
             q @ (k.mT @ v) / (q @ k.sum(-2)[..., None])
         ),
-        "phi of the sum": lambda q, k, v: (
-            positive(q)
-            @ (positive(k).mT @ v)
-            / (positive(q) @ positive(k.sum(-2))[..., None])
-        ),
         "elu without one": lambda q, k, v: attend(F.elu(q), F.elu(k), v),
         "q and v swapped": lambda q, k, v: attend(v, k, q),
         "keys and queries swapped": lambda q, k, v: attend(k, q, v),
-        "softmax": softmaxed,
-        "heads added": lambda q, k, v: attend(q, k, v).mean(0, keepdim=True) + 0 * v,
+        "softmax": lambda q, k, v: (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v,
         "pair by pair": pair_by_pair,
     },
     "hiif.3": {
-        "own queries only": lambda pieces: [attend(*part) for part in pieces()],
+        "own queries only": lambda p: [attend(*part) for part in p()],
         "heard so far": heard_so_far,
-        "sum": lambda pieces: by_pieces(pieces, count=lambda sizes: 1),
-        "mean of means": lambda pieces: by_pieces(
-            pieces, weigh=lambda n: 1 / n, count=len
-        ),
-        "by the number of pieces": lambda pieces: by_pieces(pieces, count=len),
-        "by the last piece": lambda pieces: by_pieces(pieces, count=lambda n: n[-1]),
-        "all in one": lambda pieces: torch.cat(in_pieces(pieces)),
-        "sums in float32": lambda pieces: by_pieces(pieces, dtype=torch.float32),
+        "sum": lambda p: by_pieces(p, count=lambda sizes: 1),
+        "mean of means": lambda p: by_pieces(p, weigh=lambda n: 1 / n, count=len),
+        "by the number of pieces": lambda p: by_pieces(p, count=len),
+        "all in one": lambda p: torch.cat(in_pieces(p)),
+        "sums in float32": lambda p: by_pieces(p, dtype=torch.float32),
         "all kept": all_kept,
         "three rounds": counted_first,
     },
@@ -565,12 +469,8 @@ WRONG = {
         "picture and noise swapped": lambda y0, a, e: noisy(e, a, y0),
         "level squared": lambda y0, a, e: noisy(y0, a**2, e),
         "noise is added": lambda y0, a, e: a * y0 + e,
-        "picture stays whole": lambda y0, a, e: y0 + (1 - a**2) ** 0.5 * e,
-        "square forgotten": lambda y0, a, e: a * y0 + (1 - a) ** 0.5 * e,
-        "root forgotten": lambda y0, a, e: a * y0 + (1 - a**2) * e,
         "noise taken away": lambda y0, a, e: noisy(y0, a, -e),
         "one number for a pixel": lambda y0, a, e: noisy(y0, a, e).mean(0),
-        "one noise for all pixels": lambda y0, a, e: noisy(y0, a, e.mean()),
     },
     "idm.2": {
         "levels swapped": lambda y, y0, now, then: ddim_step(y, y0, then, now),
@@ -579,59 +479,44 @@ WRONG = {
         ),
         "straight line": straight,
         "DDPM's mean": ancestral,
-        "fresh noise": renoised,
+        "fresh noise": lambda y, y0, now, then: noisy(y0, then, torch.randn_like(y)),
         "the picture alone": lambda y, y0, now, then: then * y0,
-        "straight to the picture": lambda y, y0, now, then: y0,
         "nothing moves": lambda y, y0, now, then: y,
         "y taken for noise": with_noise_of(lambda y, *_: y),
         "noise not scaled": with_noise_of(lambda y, y0, now, then: y - now * y0),
-        "picture not taken away": with_noise_of(
-            lambda y, y0, now, then: y / (1 - now**2) ** 0.5
-        ),
         "whole picture taken away": with_noise_of(
             lambda y, y0, now, then: (y - y0) / (1 - now**2) ** 0.5
         ),
         "noise stays as strong": lambda y, y0, now, then: y + (then - now) * y0,
-        "one number for a pixel": lambda *given: ddim_step(*given).mean(0),
     },
     "idm.3": {
-        "size by columns": lambda h, size, mlp: implicit_up(h, size[::-1], mlp),
         "rows and columns of h swapped": lambda h, size, mlp: implicit_up(
             h.mT, size, mlp
         ),
-        "channels first": lambda *given: implicit_up(*given).movedim(-1, 1),
-        "columns before rows": lambda *given: asked(
-            *given, order=lambda z, rows, cols: (z, cols, rows)
+        "columns before rows": lambda *x: asked(
+            *x, order=lambda z, rows, cols: (z, cols, rows)
         ),
-        "offsets before features": lambda *given: asked(
-            *given, order=lambda z, rows, cols: (rows, cols, z)
+        "offsets before features": lambda *x: asked(
+            *x, order=lambda z, rows, cols: (rows, cols, z)
         ),
-        "no offsets": lambda *given: asked(*given, order=lambda z, *_: (z,)),
-        "in pixels": lambda *given: asked(*given, offset=lambda x, i, *_: x - i),
-        "the other way": lambda *given: asked(
-            *given, offset=lambda x, i, *_: 2 * (i - x)
+        "no offsets": lambda *x: asked(*x, order=lambda z, *_: (z,)),
+        "in pixels": lambda *x: asked(*x, offset=lambda x, i, *_: x - i),
+        "the other way": lambda *x: asked(*x, offset=lambda x, i, *_: 2 * (i - x)),
+        "places, not offsets": lambda *x: asked(
+            *x, offset=lambda x, i, m, n: 2 * (x + 0.5) / m - 1
         ),
-        "in output pixels": lambda *given: asked(
-            *given, offset=lambda x, i, cells, pixels: 2 * (x - i) * pixels / cells
+        "the corner before": lambda *x: asked(
+            *x, pick=lambda x, m: x.floor().long().clamp(0, m - 1)
         ),
-        "places, not offsets": lambda *given: asked(
-            *given, offset=lambda x, i, cells, pixels: 2 * (x + 0.5) / cells - 1
+        "nearest to the upper left corner": lambda *x: asked(
+            *x, pick=lambda x, m: torch.arange(len(x)) * m // len(x)
         ),
-        "the corner before": lambda *given: asked(
-            *given, pick=lambda x, cells: x.floor().long().clamp(0, cells - 1)
-        ),
-        "nearest to the upper left corner": lambda *given: asked(
-            *given, pick=lambda x, cells: torch.arange(len(x)) * cells // len(x)
-        ),
-        "corners as samples": lambda *given: asked(
-            *given, pick=lambda x, cells: nearest(x + 0.5, cells)
+        "corners as samples": lambda *x: asked(
+            *x, pick=lambda x, m: nearest(x + 0.5, m)
         ),
         "smooth features": smooth_features,
         "first map of the batch only": lambda h, size, mlp: implicit_up(
             h[:1].expand_as(h), size, mlp
-        ),
-        "always twice": lambda h, size, mlp: implicit_up(
-            h, tuple(2 * n for n in h.shape[2:]), mlp
         ),
         "MLP not asked": lambda h, size, mlp: implicit_up(h, size, as_it_is),
     },
@@ -655,119 +540,94 @@ WRONG = {
     "liif.3": {
         "asked once": render,
         "four instead of eight": flipped_only,
-        "not flipped back": never_undone,
+        "not flipped back": lambda model, lr, size: (
+            (render(model, lr, size) + render(model, lr.flip(-1), size)) / 2
+        ),
         "sum instead of mean": lambda m, lr, s: 8 * self_ensemble(m, lr, s),
         "size not transposed": lambda m, lr, s: self_ensemble(m, lr, s[::-1]),
     },
     "side.1": {
         "one order only": lambda n: luck(n) / 2,
         "every score a coin": lambda n: 2 / 2**n,
-        "every score twice a coin": lambda n: 2 / 4**n,
         "orders, not hands": lambda n: 2 / math.factorial(2 * n),
         "hands of other sizes": lambda n: 2 / math.comb(2 * n, n - 1) if n > 1 else 1,
-        "always three": lambda n: 0.1,
         "the odds against": lambda n: math.comb(2 * n, n) / 2,
-        "not apart": lambda n: 1 - luck(n),
         "whole division": lambda n: 2 // math.comb(2 * n, n),
-        "in percent": lambda n: 100 * luck(n),
         "one seed is never apart": lambda n: luck(n) if n > 1 else 0.0,
-        "by experiment": shuffled,
     },
     "side.2": {
-        "must be better in both": lambda points: unbeaten(
-            points, lambda other, mine: other[0] < mine[0] and other[1] > mine[1]
+        "must be better in both": lambda p: unbeaten(
+            p, lambda a, b: a[0] < b[0] and a[1] > b[1]
         ),
-        "equal points beat each other": lambda points: unbeaten(
-            points, lambda other, mine: other[0] <= mine[0] and other[1] >= mine[1]
+        "equal points beat each other": lambda p: unbeaten(
+            p, lambda a, b: a[0] <= b[0] and a[1] >= b[1]
         ),
-        "must cost less": lambda points: unbeaten(
-            points, lambda other, mine: other[0] < mine[0] and other[1] >= mine[1]
+        "must cost less": lambda p: unbeaten(
+            p, lambda a, b: a[0] < b[0] and a[1] >= b[1]
         ),
-        "must score more": lambda points: unbeaten(
-            points, lambda other, mine: other[0] <= mine[0] and other[1] > mine[1]
+        "must score more": lambda p: unbeaten(
+            p, lambda a, b: a[0] <= b[0] and a[1] > b[1]
         ),
-        "one advantage is enough": lambda points: unbeaten(
-            points, lambda other, mine: other[0] < mine[0] or other[1] > mine[1]
+        "one advantage is enough": lambda p: unbeaten(
+            p, lambda a, b: a[0] < b[0] or a[1] > b[1]
         ),
-        "low scores are good": lambda points: unbeaten(
-            points,
-            lambda other, mine: beats((other[0], -other[1]), (mine[0], -mine[1])),
+        "low scores are good": lambda p: unbeaten(
+            p,
+            lambda a, b: beats((a[0], -a[1]), (b[0], -b[1])),
         ),
-        "cost and score swapped": lambda points: unbeaten(
-            points, lambda other, mine: beats(other[::-1], mine[::-1])
+        "cost and score swapped": lambda p: unbeaten(
+            p, lambda a, b: beats(a[::-1], b[::-1])
         ),
-        "as they come": lambda points: unbeaten(points, beats, key=None),
-        "dearest first": lambda points: front(points)[::-1],
-        "by name": lambda points: sorted(front(points)),
-        "highest score first": lambda points: unbeaten(
-            points, beats, key=lambda point: -point[1]
+        "as they come": lambda p: unbeaten(p, beats, key=None),
+        "dearest first": lambda p: front(p)[::-1],
+        "everybody": lambda p: sorted(p, key=p.get),
+        "the best": lambda p: front(p)[-1:],
+        "as high as before": lambda p: highest_so_far(
+            p, lambda score, best: score >= best
         ),
-        "everybody": lambda points: sorted(points, key=points.get),
-        "the best": lambda points: front(points)[-1:],
-        "the cheapest": lambda points: front(points)[:1],
-        "points instead of names": lambda points: [points[n] for n in front(points)],
-        "as high as before": lambda points: highest_so_far(
-            points, lambda score, best: score >= best
-        ),
-        "higher than before": lambda points: highest_so_far(
-            points, lambda score, best: score > best
+        "higher than before": lambda p: highest_so_far(
+            p, lambda score, best: score > best
         ),
     },
     "side.3": {
-        "nearest code": lambda *given: codes(*given, blend=nearest_code),
-        "blended along rows only": lambda *given: codes(*given, blend=rows_only),
-        "nearest code, but for ties": lambda *given: codes(
-            *given, blend=nearest_but_ties
+        "nearest code": lambda *x: codes(*x, blend=nearest_code),
+        "blended along rows only": lambda *x: codes(*x, blend=rows_only),
+        "nearest code, but for ties": lambda *x: codes(*x, blend=nearest_but_ties),
+        "blurred": lambda *x: codes(*x, blend=blurred),
+        "corners as samples": lambda *x: codes(
+            *x, blend=lambda grid, x: sampled(grid, x, corners_are_samples=True)
         ),
-        "blurred": lambda *given: codes(*given, blend=blurred),
-        "corners as samples": lambda *given: codes(
-            *given, blend=lambda grid, x: sampled(grid, x, corners_are_samples=True)
+        "half a pixel off": lambda *x: codes(*x, blend=half_pixel_off),
+        "axes swapped": lambda f, c, *x: blend_first(f, c.flip(-1), *x),
+        "weights of the wrong corner": lambda *x: codes(*x, blend=swapped),
+        "weights not normalised": lambda *x: codes(
+            *x, blend=lambda grid, x: blend(grid, x, lambda w, k: w**2)
         ),
-        "half a pixel off": lambda *given: codes(*given, blend=half_pixel_off),
-        "axes swapped": lambda f, coord, *given: blend_first(f, coord.flip(-1), *given),
-        "channels taken for rows": lambda *given: codes(
-            *given, blend=lambda grid, x: bilinear(grid.movedim(-1, 1), x)
-        ),
-        "rows and columns of codes swapped": lambda *given: codes(
-            *given, blend=lambda grid, x: bilinear(grid.transpose(1, 2), x)
-        ),
-        "weights of the wrong corner": lambda *given: codes(*given, blend=swapped),
-        "weights not normalised": lambda *given: codes(
-            *given, blend=lambda grid, x: blend(grid, x, lambda weight, k: weight**2)
-        ),
-        "sum of the four": lambda *given: codes(
-            *given,
-            blend=lambda grid, x: blend(
-                grid, x, lambda weight, k: torch.ones_like(weight)
-            ),
-        ),
-        "first picture of the batch only": lambda *given: codes(
-            *given, blend=lambda grid, x: bilinear(grid[:1].expand_as(grid), x)
+        "first picture of the batch only": lambda *x: codes(
+            *x, blend=lambda grid, x: bilinear(grid[:1].expand_as(grid), x)
         ),
         "asked four times": asked_four_times,
-        "not asked": lambda *given: blend_first(*given[:3], lambda x: x),
-        "asked twice": lambda f, coord, cell, mlp: (
-            (blend_first(f, coord, cell, mlp) + blend_first(f, coord, cell, mlp)) / 2
+        "not asked": lambda *x: blend_first(*x[:3], lambda x: x),
+        "asked twice": lambda f, c, cell, mlp: (
+            (blend_first(f, c, cell, mlp) + blend_first(f, c, cell, mlp)) / 2
         ),
-        "pixel size left out": lambda f, coord, cell, mlp: mlp(
-            bilinear(f.latent.movedim(1, -1), coord)
+        "pixel size first": lambda features, c, cell, mlp: blend_first(
+            features,
+            c,
+            cell,
+            lambda x: mlp(torch.cat([x[..., -2:], x[..., :-2]], -1)),
         ),
-        "pixel size first": pixel_size_first,
-        "cell as it comes": lambda *given: codes(*given, size=lambda cell, *_: cell),
-        "cell times (W, H)": lambda *given: codes(
-            *given, size=lambda cell, H, W: cell * cell.new_tensor([W, H])
+        "cell as it comes": lambda *x: codes(*x, size=lambda cell, *_: cell),
+        "cell times (W, H)": lambda *x: codes(
+            *x, size=lambda cell, H, W: cell * cell.new_tensor([W, H])
         ),
-        "cell times H": lambda *given: codes(*given, size=lambda cell, H, W: cell * H),
-        "half the pixel size": lambda *given: codes(
-            *given, size=lambda cell, H, W: cell * cell.new_tensor([H, W]) / 2
+        "scale instead": lambda *x: codes(
+            *x, size=lambda cell, H, W: 2 / (cell * cell.new_tensor([H, W]))
         ),
-        "scale instead": lambda *given: codes(
-            *given, size=lambda cell, H, W: 2 / (cell * cell.new_tensor([H, W]))
+        "picture instead of codes": lambda f, *x: blend_first(
+            f._replace(latent=f.lr), *x
         ),
-        "picture instead of codes": lambda f, *given: blend_first(
-            f._replace(latent=f.lr), *given
-        ),
-        "channels first": lambda *given: blend_first(*given).movedim(-1, 1),
+        "channels first": lambda *x: blend_first(*x).movedim(-1, 1),
     },
 }
 

@@ -1,29 +1,27 @@
 """HIIF: official numbers, digits, and attention that does not mind how it is cut."""
 
-import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import awake, golden_state, golden_tensor, near
 
-import asr_course.render as rendering
 from asr_course import build, count_parameters
-from asr_course.coords import make_cell, make_coord, to_position
+from asr_course.coords import make_cell, make_coord, split_axes, to_position
 from asr_course.encoders import EDSR
 from asr_course.errors import UserError
-from asr_course.models.hiif import HIIF, HIIFOptions, LinearAttention, digits, square
-from asr_course.models.layers import bilinear
+from asr_course.layers import bilinear
+from asr_course.models.hiif import HIIF, HIIFOptions, bracket, digits
+from asr_course.models.linear_attention import LinearAttention
 from asr_course.official import from_official
-from asr_course.states import load_state
 
 LEVELS = 6
-
 
 # What the public code calls our modules.
 NAMES = {
     "freq.": "project.",
     "fc_layers.": "levels.",
     ".fc1.": ".hidden.",
-    ".fc2.": ".answer.",
+    ".fc2.": ".output.",
     "conv0.": "attention.0.",
     "conv1.": "attention.1.",
     "qkv_proj.": "qkv.",
@@ -42,20 +40,20 @@ def public_model() -> HIIF:
             key = key.replace(theirs, ours)
         state[key] = value
     model = HIIF(EDSR(2, 16), HIIFOptions(width=16, inner=256, heads=4))
-    load_state(model, from_official(state), "golden file")
+    model.load_state_dict(from_official(state))
     return model.eval()
 
 
 def stored_digits(prefix: str, shape) -> torch.Tensor:
     """The digits that the public code found: (B, h, w, 2, L)."""
     levels = [golden_tensor("hiif", f"mid/{prefix}hi_coord_{k}") for k in range(LEVELS)]
-    found = torch.stack(levels, dim=-1)  # (1 or 2, h w, 2, L); one serves both pictures
-    return found.expand(shape[0], -1, -1, -1).unflatten(1, shape[1:3])
+    stored = torch.stack(levels, dim=-1)  # (1 or 2, h w, 2, L)
+    return stored.expand(shape[0], -1, -1, -1).unflatten(1, shape[1:3])
 
 
 def alone(block: LinearAttention, x: torch.Tensor) -> torch.Tensor:
     """Attention among these queries only."""
-    return block(x, block.gather(x))
+    return block(x, block.summarise(x))
 
 
 # Public numbers
@@ -66,11 +64,11 @@ def alone(block: LinearAttention, x: torch.Tensor) -> torch.Tensor:
 def test_equals_the_public_code_with_its_digits(name, prefix, out):
     model = public_model()
     features = model.encode(golden_tensor("hiif", "in/inp") * 0.5 + 0.5)
-    near(features.content.movedim(-1, 1), golden_tensor("hiif", "out/feat"))
+    near(features.grid.movedim(-1, 1), golden_tensor("hiif", "out/feat"))
     coord = golden_tensor("hiif", f"in/coord{name}")
     cell = golden_tensor("hiif", f"in/cell{name}")
-    given = stored_digits(prefix, coord.shape)
-    rgb = model.predict(features, coord, cell, given=given)
+    digit = stored_digits(prefix, coord.shape)
+    rgb = model.predict(features, split_axes(coord), cell, own_digits=digit)
     rgb = rgb + bilinear(features.lr.movedim(1, -1), coord)
     near(rgb.movedim(-1, 1), golden_tensor("hiif", f"out/{out}"))
 
@@ -80,7 +78,9 @@ def test_layers_equal_the_public_ones():
     model = public_model()
     features = model.encode(golden_tensor("hiif", "in/inp") * 0.5 + 0.5)
     coord, cell = golden_tensor("hiif", "in/coord"), golden_tensor("hiif", "in/cell")
-    x, _ = model.start(features, coord, cell, stored_digits("", coord.shape))
+    inputs, _ = model.codes(features, split_axes(coord), cell)
+    digit = stored_digits("", coord.shape)[..., 0]
+    x = model.levels[0](torch.cat([inputs, digit], dim=-1))
     near(x[:1].flatten(1, 2), golden_tensor("hiif", "mid/fc0_out"))
     for k, block in enumerate(model.attention):
         x = alone(block, x)
@@ -91,7 +91,7 @@ def test_our_digits_differ_from_the_public_ones_only_on_borders():
     """Where a place is not within a thousandth of a border of digits, and inside."""
     coord = golden_tensor("hiif", "in/coord")[:1]
     rows, cols = (to_position(coord[..., k], n) for k, n in enumerate((7, 9)))
-    places = torch.stack([square(rows, 7)[2], square(cols, 9)[2]], dim=-1)
+    places = torch.stack([bracket(rows, 7)[2], bracket(cols, 9)[2]], dim=-1)
     clear = ((places * 2**LEVELS + 0.5) % 1 - 0.5).abs() > 0.001 * 2**LEVELS
     clear &= torch.stack([rows, cols], dim=-1) > 0
     public = stored_digits("", coord.shape)
@@ -110,9 +110,9 @@ def test_parameters_at_paper_size(encoder, count):
 
 def test_digits_rebuild_the_place():
     place = torch.rand(1000)
-    found = digits(place, 10)
-    assert set(found.unique().tolist()) == {0, 1}
-    rebuilt = (found / 2.0 ** torch.arange(1, 11)).sum(-1)
+    digit = digits(place, 10)
+    assert set(digit.unique().tolist()) == {0, 1}
+    rebuilt = (digit / 2.0 ** torch.arange(1, 11)).sum(-1)
     assert ((place + 1e-4 - rebuilt) >= 0).all()
     assert ((place + 1e-4 - rebuilt) < 2**-10 + 1e-6).all()
 
@@ -128,18 +128,16 @@ def test_digits_by_hand():
 def test_equal_places_have_equal_digits_at_whole_scales(scale, n):
     """The same place between two codes, whatever its row: rounding does not decide."""
     position = to_position(make_coord((n * scale, 1))[:, 0, 0], n)
-    (before, _), (after, _), place = square(position, n)
-    found = digits(place, LEVELS)
-    inside = before != after
-    index = torch.arange(n * scale)
+    (before, _), (after, _), place = bracket(position, n)
+    digit, inside = digits(place, LEVELS), before != after
     for k in range(scale):
-        same = found[(index % scale == k) & inside]
+        same = digit[(torch.arange(n * scale) % scale == k) & inside]
         assert (same == same[0]).all()
 
 
-def test_square_gives_codes_shares_and_places():
+def test_bracket_gives_codes_weights_and_places():
     position = torch.tensor([-0.4, 0.0, 0.3, 2.0, 3.25])
-    (before, a), (after, b), place = square(position, 4)
+    (before, a), (after, b), place = bracket(position, 4)
     assert before.tolist() == [0, 0, 0, 2, 3]
     assert after.tolist() == [0, 1, 1, 3, 3]
     near(a + b, torch.ones(5))
@@ -151,91 +149,75 @@ def test_square_gives_codes_shares_and_places():
 
 
 def test_linear_attention_equals_all_pairs():
-    """q (k^T v) / n is what every query hears from every other, one pair at a time."""
+    """q (k^T v) / n is the attention of every query to every other, pair by pair."""
     block = LinearAttention(8, 2, "code").double()
     x = torch.rand(1, 3, 5, 8).double()
     q, k, v = (block.project(x, part) for part in range(3))
     k, v, n = block.norm_k(k), block.norm_other(v), 15
-    heard = torch.zeros_like(q)
+    attn = torch.zeros_like(q)
     for a in range(n):
         for b in range(n):
             weight = (q[:, :, a] * k[:, :, b]).sum(-1, keepdim=True)
-            heard[:, :, a] += weight * v[:, :, b] / n
-    y = heard.transpose(1, 2).reshape(x.shape) + x
-    expected = block.mix2(torch.nn.functional.gelu(block.mix1(y))) + x
+            attn[:, :, a] += weight * v[:, :, b] / n
+    y = attn.transpose(1, 2).reshape(x.shape) + x
+    expected = block.mix2(F.gelu(block.mix1(y))) + x
     near(alone(block, x), expected, 1e-10)
+
+
+def test_attention_as_printed_equals_all_pairs():
+    """Eq. 10: v (k^T q) / sqrt(n), and nothing after it."""
+    block, n = LinearAttention(8, 2, "paper").double(), 15
+    x = torch.rand(1, 3, 5, 8).double()
+    q, k, v = (block.project(x, part) for part in range(3))
+    k, q = block.norm_k(k), block.norm_other(q)
+    attn = torch.einsum("bnid,bnjd,bnje->bnie", v, k, q) / n**0.5
+    near(alone(block, x), attn.transpose(1, 2).reshape(x.shape) + x, 1e-6)
 
 
 def test_the_paper_s_attention_grows_with_the_number_of_queries():
     size = {}
-    for variant in ("code", "paper"):
+    for name in ("code", "paper"):
         torch.manual_seed(0)
-        block = LinearAttention(32, 4, variant)
+        block = LinearAttention(32, 4, name)
         for n in (1024, 65536):
             x = torch.randn(1, n, 1, 32)
-            size[variant, n] = (alone(block, x) - x).std()
+            size[name, n] = (alone(block, x) - x).std()
     assert size["paper", 65536] > 4 * size["paper", 1024]
     assert 0.5 < size["code", 65536] / size["code", 1024] < 2
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("variant", ["code", "paper"])
-@pytest.mark.parametrize("chunk", [1000, 10_000, 10**9])
-def test_the_size_of_chunks_does_not_matter(chunk, variant, monkeypatch):
-    model = awake(build("hiif", "tiny", variant=variant))
-    lr, size = torch.rand(1, 3, 12, 15), (101, 131)
-    features = model.encode(lr)
-    once = model.decode(features, make_coord(size)[None], make_cell(size)[None])[0]
-    monkeypatch.setattr(rendering, "QUERIES", chunk)
-    near(rendering.render(model, lr, size), once)
-
-
-@torch.no_grad()
-def test_tiles_and_windows_hear_of_the_whole_output():
-    model = awake(build("hiif", "tiny"))
-    lr, size = torch.rand(1, 3, 14, 17), (45, 52)
-    whole = rendering.render(model, lr, size)
-    near(rendering.render(model, lr, size, tile=5), whole)
-    part = rendering.render(model, lr, size, window=(7, 9, 20, 21))
-    near(part, whole[:, 7:27, 9:30])
-    encoded = rendering.encode(model, lr)
-    rows = rendering.decode_rows(model, encoded, size, (7, 9, 20, 21))
-    alone = torch.cat([piece for _, piece in rows], dim=1)
-    assert (alone - part).abs().max() > 1e-4  # a window of its own hears less
-
-
-@torch.no_grad()
-def test_queries_hear_of_each_other_only_through_attention():
-    for attention in (True, False):
-        model = awake(build("hiif", "tiny", attention=attention))
-        features = model.encode(torch.rand(1, 3, 5, 6))
-        coord, cell = make_coord((11, 13))[None], make_cell((11, 13))[None]
-        whole = model.decode(features, coord, cell)[:, :, :4]
-        part = model.decode(features, coord[:, :4], cell)
-        assert torch.allclose(whole, part, atol=1e-5) != attention
+@pytest.mark.parametrize("attention", [True, False])
+def test_queries_hear_of_each_other_only_through_attention(attention):
+    model = awake(build("hiif", "tiny", attention=attention))
+    features = model.encode(torch.rand(1, 3, 5, 6))
+    coord, cell = make_coord((11, 13))[None], make_cell((11, 13))[None]
+    whole = model.decode(features, coord, cell)[:, :, :4]
+    part = model.decode(features, coord[:, :4], cell)
+    assert torch.allclose(whole, part, atol=1e-5) != attention
 
 
 # Options
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"hierarchical": False}, {"multi_scale": False}, {"attention": False}],
-)
+@pytest.mark.parametrize("options", HIIF.ABLATIONS.values(), ids=HIIF.ABLATIONS)
 def test_variants_train_and_start_as_bilinear(options):
     model = build("hiif", "tiny", **options)
     lr, coord = torch.rand(2, 3, 6, 6), torch.rand(2, 9, 1, 2) * 2 - 1
     rgb = model(lr, coord, make_cell((12, 12)).expand(2, 2))
     near(rgb, bilinear(lr.movedim(1, -1), coord).movedim(-1, 1))
     rgb.square().mean().backward()
-    assert model.levels[-1].answer.weight.grad.abs().max() > 0
+    assert model.levels[-1].output.weight.grad.abs().max() > 0
 
 
-def test_bad_options():
-    with pytest.raises(UserError, match="width must be a multiple of heads"):
-        build("hiif", "tiny", width=30)
-    with pytest.raises(UserError, match="levels must be a whole number above 0"):
-        build("hiif", "tiny", levels=0)
-    with pytest.raises(UserError, match="variant 'papr': choose from"):
-        build("hiif", "tiny", variant="papr")
-    assert np.isfinite(count_parameters(build("hiif", "tiny", levels=1)))
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"width": 30}, "multiple of heads"),
+        ({"levels": 0}, "above 0"),
+        ({"variant": "papr"}, "choose from"),
+    ],
+)
+def test_bad_options(options, words):
+    with pytest.raises(UserError, match=words):
+        build("hiif", "tiny", **options)

@@ -6,10 +6,14 @@ import re
 import nbformat
 import papermill
 import pytest
-from notebook_tools import (
+from helpers import ROOT
+
+from tools.notebooks import (
     NOTEBOOKS,
     execute,
     faults,
+    marks,
+    printed,
     source_of,
     stamp,
     syntax,
@@ -45,23 +49,6 @@ def notebook(path):
     return nbformat.read(path, as_version=4)
 
 
-def printed(executed) -> str:
-    """All that a run printed."""
-    return "".join(
-        output.text
-        for cell in executed.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type == "stream"
-    )
-
-
-def exercises(notebook) -> list[str]:
-    """The names of a notebook's exercises."""
-    marks = (cell.metadata.get("asr", {}) for cell in notebook.cells)
-    return [mark["stub"] for mark in marks if "stub" in mark]
-
-
 @each_notebook
 def test_every_section_of_the_template_is_there(path, notebook):
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
@@ -70,36 +57,39 @@ def test_every_section_of_the_template_is_there(path, notebook):
 
 
 @each_notebook
-def test_parameters_are_the_same_everywhere(path, notebook):
-    [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+def test_it_begins_with_parameters_the_install_cell_and_one_cell_of_imports(
+    path, notebook
+):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    parameters, install, imports = code[:3]
+    assert "parameters" in parameters.metadata.tags
     values = {}
-    exec(cell.source, values)
+    exec(parameters.source, values)
     values.pop("__builtins__")
-    assert values == {
-        "PRESET": "laptop",
-        "DEVICE": "auto",
-        "SEED": 0,
-        "OUT_DIR": "runs",
-    }
+    expected = {"PRESET": "laptop", "DEVICE": "auto", "SEED": 0, "OUT_DIR": "runs"}
+    assert values == expected
+    assert install.source == (ROOT / "docs" / "install_cell.py").read_text().rstrip()
+    assert install.metadata.jupyter.source_hidden and install.metadata.cellView
+    lines = imports.source.splitlines()
+    assert "import asr_course as asr" in lines
+    assert sum("asr_course" in line for line in lines) <= 12
+    assert "run = asr.setup(PRESET, DEVICE, SEED, OUT_DIR)" in lines
 
 
 @each_notebook
 def test_teaching_cells_are_the_package_s_code(path, notebook):
-    cells = taught(notebook)
-    assert cells, "no cell teaches anything"
-    for cell in cells:
+    assert taught(notebook), "no cell teaches anything"
+    for cell in taught(notebook):
         name = cell.metadata["asr"]["defines"]
         assert syntax(cell.source) == syntax(source_of(name)), (
-            f"{name} differs: python tests/notebook_tools.py sync"
+            f"{name} differs: make notebook NB={path.name[:2]}"
         )
 
 
 @each_notebook
 def test_three_exercises_each_with_hints_and_a_solution(path, notebook):
-    marks = [cell.metadata.get("asr", {}) for cell in notebook.cells]
-    solved = [mark["solves"] for mark in marks if "solves" in mark]
-    assert exercises(notebook) == solved
-    assert len(solved) == 3
+    assert marks(notebook, "stub") == marks(notebook, "solves")
+    assert len(marks(notebook, "stub")) == 3
     text = "\n".join(cell.source for cell in notebook.cells)
     assert text.count("<summary>Hint 1</summary>") == 3
     assert text.count("<summary>Hint 2</summary>") == 3
@@ -108,52 +98,45 @@ def test_three_exercises_each_with_hints_and_a_solution(path, notebook):
 @each_notebook
 def test_committed_outputs_are_fresh(path, notebook):
     kept = notebook.metadata.get("asr", {}).get("stamp")
-    assert kept == stamp(notebook), "outputs are stale: make outputs"
+    assert kept == stamp(notebook), (
+        f"outputs are stale: make outputs NB={path.name[:2]}"
+    )
 
 
 @each_notebook
 def test_committed_outputs_are_clean(path, notebook):
-    text = path.read_text()
-    assert len(text) < 1.5e6
+    assert len(path.read_text()) < 1.5e6
     assert "widgets" not in notebook.metadata
     assert faults(notebook) == []
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            assert output.get("name") != "stderr"
-            assert not any("jupyter.widget" in kind for kind in output.get("data", {}))
-            assert not re.search(r"/(root|home|tmp|work|Users)/", json.dumps(output))
-            if "image/png" in output.get("data", {}):
-                assert output.metadata["image/png"].get("alt"), "a figure without alt"
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", [])):
+        assert output.get("name") != "stderr"
+        assert not any("jupyter.widget" in kind for kind in output.get("data", {}))
+        assert not re.search(r"/(root|home|tmp|work|Users)/", json.dumps(output))
+        if "image/png" in output.get("data", {}):
+            assert output.metadata["image/png"].get("alt"), "a figure without alt"
 
 
 @each_notebook
 @pytest.mark.parametrize("solved", [False, True], ids=["shipped", "solved"])
 def test_notebook_runs(path, notebook, solved):
-    names = exercises(notebook)
+    names = marks(notebook, "stub")
     if solved:
         notebook = with_solutions(notebook)
     executed = execute(notebook, "smoke", timeout=300)
     assert faults(executed) == []
-    said = printed(executed)
+    text = printed(executed)
     for name in names:
-        assert f"{name}: {'passed' if solved else 'not attempted'}" in said
+        assert f"{name}: {'passed' if solved else 'not attempted'}" in text
     if path.stem == "06_idm":  # a short run of a sampler promises less
-        losses = [
-            float(x) for x in re.findall(r"(\d\.\d+) in the (?:first|last)", said)
-        ]
-        assert len(losses) == 2 and losses[1] < 0.8 * losses[0], losses
-        assert said.count("the same seed gives the same pixels") == 2
+        losses = re.findall(r"(\d\.\d+) in the (?:first|last)", text)
+        first, last = map(float, losses)
+        assert last < 0.8 * first, losses
+        assert text.count("the same seed gives the same pixels") == 2
         return
     # The small training run learned something: it beats bicubic at every scale.
-    gains = [float(g) for g in re.findall(r"gain at ×\S+: ([+-]\d+\.\d+) dB", said)]
+    gains = [float(g) for g in re.findall(r"gain at ×\S+: ([+-]\d+\.\d+) dB", text)]
     assert len(gains) == 3
     assert min(gains) > 0.1, gains
-
-
-@each_notebook
-def test_every_notebook_checks_its_parameters_in_one_line(path, notebook):
-    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-    assert "run = setup(PRESET, DEVICE, SEED, OUT_DIR)" in code.splitlines()
 
 
 def test_an_unknown_preset_stops_a_notebook_and_lists_those_there_are():

@@ -4,14 +4,12 @@ The same examples in every run, and nothing is kept. With the environment variab
 ASR_STRESS set, a thousand random ones for each test.
 """
 
-import io
 import math
 import os
-from argparse import ArgumentTypeError
 from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
 from functools import cache
-from importlib import import_module
+from io import StringIO
 
 import numpy as np
 import pytest
@@ -23,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from PIL import Image
 
-from asr_course import build, upscale
-from asr_course.__main__ import main, number, parse_options, rows_by_columns
+from asr_course import METHODS, build
+from asr_course.__main__ import main
 from asr_course.coords import (
     cells_to_pixels,
     make_cell,
@@ -39,25 +37,12 @@ from asr_course.coords import (
     to_position,
 )
 from asr_course.encoders import EDSR
+from asr_course.enlarge import MAX_PIXELS, check_size, upscale
 from asr_course.errors import UserError
-from asr_course.images import (
-    bicubic_matrix,
-    matlab_resize,
-    resize,
-    to_pixels,
-    to_tensor,
-)
+from asr_course.imresize import bicubic_matrix
 from asr_course.metrics import low_resolution_size, make_pair, psnr, to_luma
-from asr_course.models import ABLATIONS, REGRESSION
-from asr_course.render import (
-    MAX_PIXELS,
-    check_size,
-    check_window,
-    encode,
-    render,
-    render_tiles,
-    tiles,
-)
+from asr_course.render import check_window, encode, render, render_pieces, tiles
+from studies.plain import PLAIN
 
 # A warning is a line too, but for those of files left open, which Python hides.
 pytestmark = [
@@ -65,7 +50,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 set_hypothesis_home_dir(os.devnull)  # where it keeps things: nowhere
-RENDER = import_module("asr_course.render")
 STRESS = bool(os.environ.get("ASR_STRESS"))
 COMMON = {
     "deadline": None,
@@ -114,32 +98,6 @@ def owners(n: int, N: int) -> np.ndarray:
 # Coordinates
 
 
-@given(st.integers(1, 5000), FLOATS)
-def test_centres_are_symmetric_and_increase(n, dtype):
-    centres = pixel_centres(n, dtype)
-    near(centres, -centres.flip(0), atol=torch.finfo(dtype).eps)
-    assert (centres.diff() > 0).all()
-    assert centres[0] > -1 and centres[-1] < 1
-    near(centres[0] + 1, torch.tensor(1 / n, dtype=dtype), torch.finfo(dtype).eps)
-
-
-@given(st.integers(1, 500), st.integers(1, 12), FLOATS)
-def test_centres_are_nested(n, k, dtype):
-    """The middle of k finer pixels is the centre of the coarse one."""
-    coarse, fine = pixel_centres(n, dtype), pixel_centres(k * n, dtype)
-    if k % 2:
-        assert torch.equal(fine[k // 2 :: k], coarse)
-    middle = fine.view(n, k).double().mean(dim=1)
-    near(middle, coarse, atol=2 * torch.finfo(dtype).eps)
-
-
-@given(st.integers(1, 5000), FLOATS)
-def test_positions_of_centres_are_whole(n, dtype):
-    found = places(n, n, dtype)
-    assert torch.equal(found.round(), torch.arange(n).to(dtype))
-    near(found, torch.arange(n), atol=n * torch.finfo(dtype).eps)
-
-
 @given(axes(), FLOATS)
 @example((7, 14), torch.float32)
 @example((50, 125), torch.float32)
@@ -173,21 +131,19 @@ def test_neighbours_stand_on_both_sides(data, n, dtype):
     """At any place in the picture; beyond the outer centres both are the border."""
     found = data.draw(st.lists(st.floats(-0.5, n - 0.5), min_size=1))
     position = torch.tensor(found, dtype=torch.float64).to(dtype)
-    (low, low_offset, low_share), (high, high_offset, high_share) = neighbours(
-        position, n
-    )
-    near(low_share + high_share, torch.ones_like(position), torch.finfo(dtype).eps)
-    for share in (low_share, high_share):
-        assert share.min() >= 0 and share.max() <= 1
-    for index, offset in ((low, low_offset), (high, high_offset)):
+    pair = neighbours(position, n)
+    (low, low_offset, low_weight), (high, high_offset, high_weight) = pair
+    near(low_weight + high_weight, torch.ones_like(position), torch.finfo(dtype).eps)
+    for index, offset, weight in pair:
+        assert weight.min() >= 0 and weight.max() <= 1
         assert index.min() >= 0 and index.max() < n
         assert torch.equal(offset, position - index)
     border = (position < 0) | (position >= n - 1)
     assert torch.equal(high - low, (~border).long())
     eps = 2 * torch.finfo(dtype).eps
-    near(low_share[~border], 1 - low_offset[~border], atol=eps)
-    near(high_share[~border], 1 + high_offset[~border], atol=eps)
-    mixed = low * low_share + high * high_share
+    near(low_weight[~border], 1 - low_offset[~border], atol=eps)
+    near(high_weight[~border], 1 + high_offset[~border], atol=eps)
+    mixed = low * low_weight + high * high_weight
     near(mixed, position.clamp(0, n - 1), atol=n * eps)
 
 
@@ -200,14 +156,6 @@ def test_cells_begin_where_whole_numbers_say(data, axis):
     assert first == N or (2 * first + 1) * n >= 2 * N * cell
     assert first == 0 or (2 * first - 1) * n < 2 * N * cell
     assert cells_to_pixels(0, n, N) == 0 and cells_to_pixels(n, n, N) == N
-
-
-@given(axes(), FLOATS)
-def test_cells_and_owners_agree_on_every_pixel(axis, dtype):
-    n, N = axis
-    owner = nearest(places(n, N, dtype), n).numpy()
-    first = [cells_to_pixels(cell, n, N) for cell in range(n + 1)]
-    np.testing.assert_array_equal(np.repeat(np.arange(n), np.diff(first)), owner)
 
 
 @given(st.data(), axes(40), st.integers(1, 45))
@@ -249,11 +197,11 @@ def test_split_axes_loses_nothing(batch, h, w, kind, seed):
         coord[..., 0] = coord[:, :, :1, 0]
     if kind == "one place":
         coord = coord[:, :1, :1].repeat(1, h, w, 1)
-    rows, cols = split_axes(coord)
-    both = torch.stack(torch.broadcast_tensors(rows, cols), dim=-1)
-    assert torch.equal(both, coord)
+    queries = split_axes(coord)
+    assert torch.equal(queries.grid(), coord)
     if kind in ("grid", "one place") and min(h, w) > 1:
-        assert (rows.shape, cols.shape) == ((batch, h, 1), (batch, 1, w))
+        assert queries.rows.shape == (batch, h, 1)
+        assert queries.cols.shape == (batch, 1, w)
 
 
 @given(
@@ -277,15 +225,6 @@ def test_rounding_moves_by_at_most_a_half(x, whole):
     assert -0.5 < round_half_up(x) - Fraction(x) <= 0.5
     assert round_half_up(whole) == whole
     assert round_half_up(whole + 0.5) == whole + 1
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000))
-def test_cells_are_pixel_sizes(rows, cols):
-    cell = make_cell((rows, cols))
-    near(cell * torch.tensor([rows, cols]), torch.full((2,), 2.0), atol=5e-7)
-    for n, size in zip((rows, cols), cell, strict=True):
-        if n > 1:
-            near(pixel_centres(n, torch.float64).diff().mean(), size, atol=1e-7)
 
 
 # Resizing
@@ -313,48 +252,10 @@ def test_bicubic_enlarging_keeps_a_parabola(n, k):
     np.testing.assert_allclose(found[inside], place[inside] ** 2, rtol=0, atol=1e-8)
 
 
-@given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 255), st.booleans())
-def test_resizing_keeps_a_constant(rows, cols, h, w, value, grey):
-    pixels = np.full((rows, cols) if grey else (rows, cols, 3), value, np.uint8)
-    for how in ("pillow", "matlab", "torch"):
-        found = resize(pixels, (h, w), how)
-        assert found.dtype == np.uint8, how
-        assert found.shape == (h, w, *pixels.shape[2:]), how
-        assert (found == value).all(), how
-
-
-@given(SIDES, SIDES, SEEDS)
-def test_resizing_to_its_own_size_changes_nothing(rows, cols, seed):
-    pixels = np.random.default_rng(seed).integers(0, 256, (rows, cols, 3), np.uint8)
-    for how in ("pillow", "matlab", "torch"):
-        np.testing.assert_array_equal(resize(pixels, (rows, cols), how), pixels)
-
-
-@given(SIDES, SIDES, SIDES, SIDES, SEEDS)
-def test_resizing_knows_no_direction(rows, cols, h, w, seed):
-    """Turned over before or after, on its side before or after."""
-    pixels = np.random.default_rng(seed).random((rows, cols, 3))
-    found = matlab_resize(pixels, (h, w))
-    for turn in (np.flipud, np.fliplr):
-        turned = matlab_resize(turn(pixels), (h, w))
-        np.testing.assert_allclose(turned, turn(found), rtol=0, atol=1e-9)
-    aside = matlab_resize(pixels.swapaxes(0, 1), (w, h)).swapaxes(0, 1)
-    np.testing.assert_allclose(aside, found, rtol=0, atol=1e-9)
-
-
-@given(SIDES, SIDES, st.booleans(), SEEDS)
-def test_eight_bits_survive_a_tensor(rows, cols, grey, seed):
-    shape = (rows, cols) if grey else (rows, cols, 3)
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    tensor = to_tensor(pixels)
-    assert tensor.shape == (1, 3, rows, cols) and 0 <= tensor.min() <= tensor.max() <= 1
-    expected = np.stack([pixels] * 3, axis=-1) if grey else pixels
-    np.testing.assert_array_equal(to_pixels(tensor[0]), expected)
-    beyond = to_pixels(tensor[0] * 3 - 1)
-    assert beyond.dtype == np.uint8 and beyond.shape == (rows, cols, 3)
-
-
 # Rendering. The encoder is a small one, so that several tiles differ from one.
+
+
+REGRESSION = [name for name, cls in METHODS.items() if not cls.is_generative]
 
 
 @cache
@@ -369,7 +270,7 @@ def model(name: str, variant: int = 0) -> torch.nn.Module:
 def variants(name: str) -> list[dict]:
     """The options of a method's ablations, the full method first."""
     more = {"lte": [{}, {"pairing": "halves"}, {"freeze_cell": False}]}
-    return more.get(name) or list(ABLATIONS.get(name, {"full": {}}).values())
+    return more.get(name) or list(METHODS[name].ABLATIONS.values()) or [{}]
 
 
 @st.composite
@@ -424,7 +325,7 @@ def test_pieces_are_pieces_of_the_whole(name, data):
     Where queries hear from each other the window hears from the whole output too.
     """
     asked = model(name, data.draw(st.integers(0, len(variants(name)) - 1)))
-    lr, size = data.draw(jobs(600) if asked.sums else jobs())
+    lr, size = data.draw(jobs(600) if asked.is_nonlocal else jobs())
     expected = whole(asked, lr, size)[0]
     close(render(asked, lr, size), expected)
     top, left, rows, cols = window = data.draw(windows(size))
@@ -432,13 +333,20 @@ def test_pieces_are_pieces_of_the_whole(name, data):
     close(render(asked, lr, size, window), crop)
     longest = max(lr.shape[-2:])
     tile = data.draw(st.integers(-(-longest // 4), longest))
-    queries = data.draw(st.sampled_from([1, 7, 100, 1000]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RENDER, "QUERIES", max(queries, size[0] * size[1] // 20))
-        close(render(asked, lr, size, window), crop)
-        close(render(asked, lr, size, tile=tile), expected)
-        if not asked.sums:
-            close(render(asked, lr, size, window, tile), crop)
+    few = data.draw(st.sampled_from([1, 7, 100, 1000]))
+    few = max(few, size[0] * size[1] // 20)
+    close(render(asked, lr, size, window, queries=few), crop)
+    close(render(asked, lr, size, tile=tile, queries=few), expected)
+    if not asked.is_nonlocal:
+        close(render(asked, lr, size, window, tile), crop)
+
+
+@pytest.mark.parametrize("name", REGRESSION)
+def test_an_ablation_is_another_model(name):
+    """All but the first, which is the method itself."""
+    options = [build(name, "tiny", **changed).options for changed in variants(name)]
+    assert options[0] == METHODS[name].SIZES["tiny"]
+    assert len(set(options)) == len(options)
 
 
 @pytest.mark.parametrize("name", REGRESSION)
@@ -457,12 +365,9 @@ def test_every_pixel_is_drawn_once(data, job, tile):
     lr, size = job
     window = data.draw(windows(size))
     count = torch.zeros(window[2:])
-    for row, col, piece in render_tiles(model("metasr"), lr, size, window, tile):
+    for row, col, piece in render_pieces(model("metasr"), lr, size, window, tile):
         count[row : row + piece.shape[1], col : col + piece.shape[2]] += 1
     assert count.eq(1).all()
-
-
-PLAIN = [name for name in REGRESSION if hasattr(model(name), "predict_plain")]
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -470,7 +375,7 @@ PLAIN = [name for name in REGRESSION if hasattr(model(name), "predict_plain")]
 @given(st.data(), jobs())
 @torch.inference_mode()
 def test_the_fast_formula_is_the_plain_one(name, data, job):
-    """On a grid, and at scattered places, which do not share rows."""
+    """On a grid, and at scattered places, which do not weight rows."""
     lr, size = job
     asked = model(name, data.draw(st.integers(0, len(variants(name)) - 1)))
     features, cell = asked.encode(lr), make_cell(size)[None]
@@ -478,11 +383,11 @@ def test_the_fast_formula_is_the_plain_one(name, data, job):
         1, 40, 1, 2, generator=torch.Generator().manual_seed(data.draw(SEEDS))
     )
     for coord in (make_coord(size)[None], scattered * 2 - 1):
-        plain = asked.predict_plain(features, coord, cell)
-        close(asked.predict(features, coord, cell), plain)
+        plain = PLAIN[name](asked, features, coord, cell)
+        close(asked.predict(features, split_axes(coord), cell), plain)
 
 
-LOCAL = [name for name in REGRESSION if not model(name).sums]
+LOCAL = [name for name in REGRESSION if not METHODS[name].is_nonlocal]
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -508,7 +413,10 @@ def test_pictures_of_a_batch_do_not_meet(name, job, other):
     """Each comes out as it does alone, whatever stands beside it."""
     lr, size = job
     beside = F.interpolate(other[0], lr.shape[-2:])
-    both = whole(model(name), torch.cat([beside, lr]), size)
+    coord = make_coord(size).expand(2, -1, -1, -1)
+    cell = torch.stack([0.7 * make_cell(size), make_cell(size)])
+    with torch.inference_mode():
+        both = model(name)(torch.cat([beside, lr]), coord, cell)
     close(both[1], whole(model(name), lr, size)[0])
 
 
@@ -531,11 +439,11 @@ def test_features_of_a_part_are_those_of_the_whole(data, job):
     ]
     assert torch.equal(found.features.lr[..., *here], expected.lr[..., *there])
     near(found.features.latent[..., *here], expected.latent[..., *there])
-    near(found.features.content[:, *here], expected.content[:, *there])
-    inner = found.inner()
+    near(found.features.grid[:, *here], expected.grid[:, *there])
     box = slice(top, top + rows), slice(left, left + cols)
-    near(inner.latent, expected.latent[..., *box])
-    near(inner.content, expected.content[:, *box])
+    inner = found.features.inner
+    near(found.features.latent[..., *inner], expected.latent[..., *box])
+    near(found.features.grid[:, *inner], expected.grid[:, *box])
 
 
 @cache
@@ -569,33 +477,16 @@ def of_mode(mode: str, pixels: np.ndarray) -> Image.Image:
     if mode in ("I", "I;16"):
         kind = np.int32 if mode == "I" else np.uint16
         return Image.fromarray(pixels[..., 0].astype(kind) * 257)
-    if mode in ("LA", "La", "PA"):
+    if mode in ("LA", "PA"):
         image = image.convert("L")
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+    if mode in CLEAR:
         image.putalpha(alpha)
     return image.convert(mode)
 
 
-GREY = ("1", "L", "LA", "La", "I", "I;16")
-CLEAR = ("LA", "La", "PA", "RGBA", "RGBa")
-MODES = (
-    "1",
-    "L",
-    "LA",
-    "La",
-    "I",
-    "I;16",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBa",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-    "LAB",
-    "HSV",
-)
+GREY = ("1", "L", "LA", "I", "I;16")
+CLEAR = ("LA", "PA", "RGBA", "RGBa")
+MODES = (*GREY, *CLEAR[1:], "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
 @given(
@@ -605,7 +496,6 @@ MODES = (
     st.floats(1, 5) | st.tuples(st.integers(0, 30), st.integers(0, 30)),
     SEEDS,
 )
-@example("La", 2, 3, 1.5, 0)
 def test_upscaled_pictures_keep_their_kind(mode, rows, cols, how, seed):
     """Grey stays grey, transparency is Pillow's, and the size is the one asked for."""
     image = of_mode(mode, picture(rows, cols, seed))
@@ -620,7 +510,7 @@ def test_upscaled_pictures_keep_their_kind(mode, rows, cols, how, seed):
     clear = mode in CLEAR
     assert result.mode == ("L" if mode in GREY else "RGB") + "A" * clear
     if clear:
-        alpha = image.convert("LA" if mode == "La" else "RGBA").getchannel("A")
+        alpha = image.convert("RGBA").getchannel("A")
         alpha = alpha.resize(size[::-1], Image.Resampling.BICUBIC)
         assert np.array_equal(result.getchannel("A"), alpha)
     assert told == sorted(told) and told[0] > 0 and told[-1] == 1
@@ -651,7 +541,6 @@ THINGS = NUMBERS | WORDS | st.none() | st.binary(max_size=3)
     st.none() | THINGS | st.tuples(NUMBERS, NUMBERS) | st.lists(THINGS, max_size=3),
     st.integers(0, 10**10) | st.just(MAX_PIXELS),
 )
-@example((10, 20), 10**400, None, MAX_PIXELS)
 @example((10, 20), Fraction(10**9), None, MAX_PIXELS)
 @example((1, 256), np.uint8(200), None, MAX_PIXELS)
 @example((10, 20), np.uint8(50), None, MAX_PIXELS)
@@ -690,137 +579,17 @@ def test_a_scale_is_refused_for_a_reason(given_, scale):
 WHOLE = st.integers(-3, 12) | st.integers(-(10**30), 10**30)
 
 
-@given(
-    st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    st.none()
-    | st.lists(WHOLE, max_size=6).map(tuple)
-    | st.tuples(*[WHOLE] * 4)
-    | st.tuples(*[st.integers(0, 5)] * 3, THINGS)
-    | THINGS,
-)
-@example((1, 1), ())
-@example((1, 1), "0011")
-@example((1, 1), (0, 0, 1, True))
-@example((1, 1), np.array([0, 0, 1, 1]))
+@given(st.tuples(*[st.integers(1, 9)] * 2), st.none() | st.tuples(*[WHOLE] * 4))
 def test_a_window_is_inside_or_refused(size, window):
-    whole_picture = torch.zeros(size)
-    try:
-        found = check_window(size, window)
-    except UserError as error:
-        assert str(error).strip()
-        found = None
-    if window is None:
-        assert found == (0, 0, *size)
-        return
-    expected = None
-    window = tuple(window) if isinstance(window, tuple | np.ndarray) else ()
-    if len(window) == 4 and all(type(n) in (int, np.int64) for n in window):
-        top, left, rows, cols = window
-        inside = whole_picture[max(top, 0) :, max(left, 0) :][
-            : max(rows, 0), : max(cols, 0)
-        ]
-        if inside.numel() and inside.shape == (rows, cols) and min(top, left) >= 0:
-            expected = window
-    assert found == expected
+    top, left, rows, cols = expected = window or (0, 0, *size)
+    if rows > 0 <= top <= size[0] - rows and cols > 0 <= left <= size[1] - cols:
+        assert check_window(size, window) == expected
+    else:
+        with pytest.raises(UserError, match="does not lie inside"):
+            check_window(size, window)
 
 
 # Words of the command line
-
-
-@given(st.integers(-(10**15), 10**15), st.floats(allow_nan=False))
-def test_numbers_survive_being_written(whole_number, x):
-    assert number(str(whole_number)) == whole_number
-    assert type(number(str(whole_number))) is int
-    assert number(repr(x)) == x
-    assert type(number(repr(x))) is (int if x.is_integer() else float)
-
-
-@given(st.integers(0, 10**9), st.integers(0, 10**9), st.sampled_from("xX"))
-def test_sizes_survive_being_written(rows, cols, times):
-    assert rows_by_columns(f"{rows}{times}{cols}") == (rows, cols)
-
-
-@examples(100)
-@given(WORDS)
-@example("٣x٤")
-@example("1" * 5000 + "x1")
-def test_words_are_numbers_or_refused(text):
-    """argparse makes one line of ArgumentTypeError and ValueError."""
-    for kind in (number, rows_by_columns):
-        try:
-            found = kind(text)
-        except (ArgumentTypeError, ValueError):
-            continue
-        if kind is number:
-            assert isinstance(found, int | float)
-        else:
-            assert all(type(n) is int and n >= 0 for n in found) and len(found) == 2
-
-
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | FINITE | WORDS,
-    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
-    max_leaves=5,
-)
-
-
-@examples(100)
-@given(st.lists(st.tuples(st.text("abc_", min_size=1, max_size=5), VALUES)))
-def test_options_survive_being_written(pairs):
-    found = parse_options([f"{key}={value!r}" for key, value in pairs])
-    assert found == dict(pairs)
-
-
-@examples(100)
-@given(WORDS)
-@example("a={[]}")
-@example("a={[]: 1}")
-@example("a=" + "-" * 10_000 + "1")
-@example("a=" + "(" * 10_000)
-def test_options_are_values_or_words(text):
-    try:
-        found = parse_options([text])
-    except UserError:
-        assert "=" not in text
-    else:
-        assert list(found) == [text.partition("=")[0]]
-
-
-class Terminal(io.TextIOWrapper):
-    """Standard output or standard error as Python opens them: UTF-8."""
-
-    def __init__(self, errors: str):
-        super().__init__(io.BytesIO(), "utf-8", errors, write_through=True)
-
-    def text(self) -> str:
-        return self.buffer.getvalue().decode("utf-8")
-
-
-def command(words: list[str]) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr) of a command in this process."""
-    out, err = Terminal("strict"), Terminal("backslashreplace")
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main(words)
-        except SystemExit as end:
-            code = end.code
-    return code, out.text(), err.text()
-
-
-@pytest.fixture
-def desk(tmp_path, weights, monkeypatch):
-    """The folder that commands run in; it holds weights and, once tidy, a picture."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def tidy(desk) -> None:
-    """Nothing there but in.png, a picture of 5 x 7, and weights."""
-    for name in os.listdir(desk):
-        if name != "tiny.safetensors":
-            os.remove(desk / name)
-    Image.fromarray(picture(5, 7)).save(desk / "in.png")
 
 
 SCALES = st.floats(0.5, 12).map(repr) | st.sampled_from(
@@ -828,89 +597,33 @@ SCALES = st.floats(0.5, 12).map(repr) | st.sampled_from(
 )
 SIZES = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(
     lambda size: f"{size[0]}x{size[1]}"
-) | st.sampled_from(
-    ["5X7", "٣٠x٤٠", "9", "9x", "x9", "9x9x9", "-9x9", "1e1x9", "10000000x10000000"]
-)
-OPTIONS = {
-    "--scale": SCALES | WORDS,
-    "--size": SIZES | WORDS,
-    "--model": st.sampled_from(
-        ["tiny.safetensors"] * 4 + ["none.safetensors", "in.png"]
-    )
-    | WORDS,
-    "--max-pixels": st.sampled_from(["-1", "0", "1000", "20000", "1e4", "٣٠٠٠", ""]),
-    "--steps": st.sampled_from(["0", "25", "-1", "many"]),
-    "--seed": st.integers(-3, 2**70).map(str) | st.sampled_from(["0", "1.5", "x"]),
-    "--device": st.sampled_from(
-        ["cpu"] * 4 + ["cpu:0", "cpu:1", "cpu:", "cpu:٣", "tpu", "meta", ""]
-    ),
-    "--nothing": WORDS,
-}
+) | st.sampled_from(["5X7", "٣٠x٤٠", "9", "9x", "9x9x9", "-9x9", "1e1x9", "9999999x9"])
 
 
-@st.composite
-def upscale_words(draw):
-    """Words after `upscale`, in any order: sensible ones, most of the time."""
-    source = draw(st.sampled_from(["in.png"] * 6 + ["none.png", "."]) | WORDS)
-    target = draw(
-        st.sampled_from(["out.png"] * 6 + ["out.jpg", "out.xyz", "no/out.png", "."])
-        | st.sampled_from(["é 🙂.png", "-.png"])
-        | WORDS
-    )
-    how = draw(st.sampled_from(["--scale", "--size"]))
-    words = {
-        "--model": "tiny.safetensors",
-        "--device": "cpu",
-        "--max-pixels": "20000",
-        how: draw(SCALES if how == "--scale" else SIZES),
-    }
-    odd = draw(st.lists(st.sampled_from(sorted(OPTIONS)), max_size=3))
-    groups = [[source, target]]
-    for key, value in [*words.items(), *((key, draw(OPTIONS[key])) for key in odd)]:
-        groups.append(draw(st.sampled_from([[key, value], [f"{key}={value}"]])))
-    return sum(draw(st.permutations(groups)), ["upscale"])
-
-
-BASE = ["upscale", "in.png", "out.png", "--model", "tiny.safetensors"]
-
-
-@examples(60)
-@given(words=upscale_words())
-@example(words=[*BASE, "--scale", "2", "--device", "cpu:99999999999"])
-@example(words=[*BASE, "--scale", "2", "--device", "cpu:٣"])
-@example(words=[*BASE, "--scale", "1e10", "--max-pixels", "1" + "0" * 30])
-@example(words=["upscale", "in.png", "\udcff.png", *BASE[3:], "--scale", "2"])
-@example(words=[*BASE, "--scale", "2", "two\nlines"])
-@example(words=["upscale", "two\r\u2028lines", *BASE[2:], "--scale", "2"])
-def test_upscale_does_what_it_is_told_or_says_why_not(desk, words):
+@pytest.mark.parametrize("how, words", [("--scale", SCALES), ("--size", SIZES)])
+@examples(30)
+@given(st.data())
+def test_upscale_does_what_it_is_told_or_says_why_not(how, words, weights, photo, data):
     """Exit code 0 and a picture, or 2 and a line; no other file, and no traceback."""
-    tidy(desk)
-    code, out, err = command(words)
-    assert code in (0, 2)
-    made = set(os.listdir(desk)) - {"in.png", "tiny.safetensors"}
+    result, word = photo.with_name("out.png"), data.draw(words | WORDS)
+    result.unlink(missing_ok=True)
+    command = ["upscale", str(photo), str(result), "--model", str(weights)]
+    command += ["--device", "cpu", "--max-pixels", "20000", f"{how}={word}"]
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        try:
+            code = main(command)
+        except SystemExit as end:  # argparse's
+            code = end.code
+    out, err = out.getvalue(), err.getvalue()
+    made = {path.name for path in photo.parent.iterdir()} - {photo.name, weights.name}
     if code == 2:
-        assert not made and out == ""
-        assert err.startswith(("asr_course upscale: ", "python -m asr_course"))
-        assert err.endswith("\n") and "Traceback" not in err
-        assert err.count("\n") == 1
+        assert not made and out == "" and "Traceback" not in err
+        assert err.count("\n") == 1 and err.endswith("\n")
         return
-    assert err == "" and len(made) <= 1
+    assert code == 0 and err == "" and made == {"out.png"}
     rows, cols = out.split(" to ")[-1].split(" (rows")[0].split("x")
-    (name,) = made or {"in.png"}
-    with Image.open(desk / name) as result:
-        assert result.size == (int(cols), int(rows))
-
-
-@examples(40)
-@given(
-    st.lists(st.sampled_from(["upscale", "train", "--help", "-h", "--", "-"]) | WORDS)
-)
-def test_words_in_any_order_end_in_a_line(desk, words):
-    """Whatever the command; none of these is complete."""
-    code, out, err = command(words)
-    asked = bool({"-h", "--help"} & set(words))
-    assert code == 2 or (code == 0 and asked)
-    assert "Traceback" not in err and (code == 0) == (err == "")
+    with Image.open(result) as picture_made:
+        assert picture_made.size == (int(cols), int(rows))
 
 
 # Measures
@@ -939,8 +652,7 @@ def test_input_and_truth_of_a_protocol_belong_together(rows, cols, scale):
     """The truth is what the input becomes at this scale, never more than there was."""
     truth = np.zeros((rows, cols, 3), np.uint8)
     if min(rows, cols) / scale + 1e-9 < 1:
-        with pytest.raises(UserError, match="nothing left"):
-            low_resolution_size((rows, cols), scale)
+        assert min(low_resolution_size((rows, cols), scale)) == 0  # none fits whole
         return
     lr, hr = make_pair(truth, scale, "liif")
     assert hr.shape[:2] == output_size(lr.shape[:2], scale)

@@ -1,6 +1,6 @@
 """What the pages say in numbers, written from the records.
 
-    python tests/pages.py     rewrite README.md and what it makes of docs/
+    python tools/pages.py     rewrite the tables of README.md and docs/
 
 A block between <!-- NAME: make pages --> and <!-- end of NAME --> belongs to this file.
 """
@@ -11,86 +11,67 @@ from itertools import combinations
 
 import nbformat
 import torch
-from notebook_tools import NOTEBOOKS, ROOT
 
-from asr_course.claims import VERDICTS, page, tally
-from asr_course.lessons.side_by_side import METHODS, plus_minus, seed_scores, separated
+from asr_course import models
 from asr_course.data import PairRecipe
 from asr_course.lessons.exam import spread
-from asr_course.models import build
+from asr_course.lessons.side_by_side import METHODS, plus_minus, seed_scores, separated
 from asr_course.plots import markdown
 from asr_course.presets import PAPER_RECIPES
 from asr_course.profile import macs_paper, multiplications
 from asr_course.records import load_record, paper_rows, paper_values
+from notebooks import NOTEBOOKS, ROOT, marks
+
+TITLES = {name: method.__name__ for name, method in models.METHODS.items()}
+
+# README.md ----------------------------------------------------------------------------
 
 COLUMNS = [("set5", 2), ("set5", 3), ("set5", 4), ("set14", 2), ("set14", 4)]
-
-
-def single_runs() -> dict[tuple, float]:
-    """PSNR on Y of bicubic and of our LIIFs: {(model, data, scale): dB}."""
-    return {
-        (row["model"], row["data"], row["scale"]): row["psnr_y"]
-        for row in load_record("liif_scores")["rows"]
-    }
+SETS = {"set5": "Set5", "set14": "Set14"}
 
 
 def results() -> str:
-    """Quality with its spread, and what it costs."""
-    single = single_runs()
-    cost = {
-        row["model"]: row
-        for row in load_record("profile_laptop")["rows"]
-        if row["scale"] == 4
+    """PSNR of every method with its spread over seeds, and what it costs."""
+    single = {
+        (row["model"], row["data"], row["scale"]): f"{row['psnr_y']:.2f}"
+        for row in load_record("liif_scores")["rows"]
     }
-    time = {name: cost[name]["cpu_seconds"] for name in METHODS}
-    bicubic = [f"{single['bicubic', d, s]:.2f}" for d, s in COLUMNS]
-    rows = [["bicubic", *bicubic, "", ""]]
+    cost = load_record("profile_laptop")["rows"]
+    cost = {row["model"]: row for row in cost if row["scale"] == 4}
+    price = {
+        name: [
+            f"{cost[name]['parameters'] / 1e3:.0f} k",
+            f"{cost[name]['cpu_seconds'] / cost['liif']['cpu_seconds']:.1f}",
+        ]
+        for name in METHODS
+    }
+    rows = [["bicubic", *(single["bicubic", d, s] for d, s in COLUMNS), "", ""]]
     for name in METHODS:
         scores = [plus_minus(seed_scores(name, d, s)) for d, s in COLUMNS]
-        share = f"{time[name] / time['liif']:.1f}"
-        rows.append(
-            [name.upper(), *scores, f"{cost[name]['parameters'] / 1e3:.0f} k", share]
-        )
-    default = [f"{single['liif', d, s]:.2f}" for d, s in COLUMNS]
-    same = rows[1 + METHODS.index("liif")][-2:]  # the same network, trained for longer
-    rows.append(["`liif`, 8,000 steps", *default, *same])
-    names = {"set5": "Set5", "set14": "Set14"}
-    heads = ["PSNR-Y, dB", *(f"{names[d]} ×{s}" for d, s in COLUMNS)]
-    return markdown([*heads, "parameters", "CPU time"], rows)
+        rows.append([TITLES[name], *scores, *price[name]])
+    default = [single["liif", d, s] for d, s in COLUMNS]
+    rows.append(["`liif`, 8,000 steps", *default, *price["liif"]])
+    heads = [f"{SETS[d]} ×{s}" for d, s in COLUMNS]
+    return markdown(["PSNR-Y, dB", *heads, "parameters", "CPU time"], rows)
 
 
 def findings() -> str:
-    """What the results say, in sentences."""
-    lines, single = [], single_runs()
-    pairs = list(combinations(METHODS, 2))
-    for data, title in (("set5", "Set5"), ("set14", "Set14")):
-        for scale in (2, 4):
-            scores = {name: seed_scores(name, data, scale) for name in METHODS}
-            means = {name: spread(values)["mean"] for name, values in scores.items()}
-            order = sorted(METHODS, key=means.get)
-            apart = sum(separated(scores[a], scores[b]) != 0 for a, b in pairs)
-            lines.append(
-                f"* **{title} ×{scale}**: {apart} of {len(pairs)} pairs of methods are "
-                f"apart. {order[-1].upper()} is first, {order[0].upper()} last, "
-                f"{means[order[-1]] - means[order[0]]:.2f} dB between them."
-            )
-    names = ("liif-recipe", "liif", "liif-procedural")
-    two, four = ([single[name, "set5", s] for name in names] for s in (2, 4))
-    lines.append(
-        "* **The recipe**, on Set5 at ×2 and ×4: 5,000 more steps give LIIF "
-        f"{two[1] - two[0]:+.2f} and {four[1] - four[0]:+.2f} dB, photographs in place "
-        f"of drawn pictures {two[0] - two[2]:+.2f} and {four[0] - four[2]:+.2f} dB "
-        "(one run each)."
-    )
+    """How many pairs of methods the seeds tell apart, and who is first and last."""
+    lines, pairs = [], list(combinations(METHODS, 2))
+    for data, scale in (("set5", 2), ("set5", 4), ("set14", 2), ("set14", 4)):
+        scores = {name: seed_scores(name, data, scale) for name in METHODS}
+        means = {name: spread(values)["mean"] for name, values in scores.items()}
+        last, *_, first = sorted(METHODS, key=means.get)
+        apart = sum(separated(scores[a], scores[b]) != 0 for a, b in pairs)
+        lines.append(
+            f"* **{SETS[data]} ×{scale}**: {apart} of {len(pairs)} pairs of methods "
+            f"are apart. {TITLES[first]} is first, {TITLES[last]} last, "
+            f"{means[first] - means[last]:.2f} dB between them."
+        )
     return "\n".join(lines)
 
 
-def verdicts() -> str:
-    """How many claims of each paper met which verdict."""
-    found = tally(load_record("claims")["rows"])
-    papers = sorted({paper for paper, _ in found})
-    rows = [[v, *(str(found[p, v]) for p in papers)] for v in VERDICTS]
-    return markdown(["verdict", *papers], rows)
+# docs/instructors.md ------------------------------------------------------------------
 
 
 def exercises() -> str:
@@ -98,10 +79,9 @@ def exercises() -> str:
     rows = []
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
-        marks = (cell.metadata.get("asr", {}) for cell in notebook.cells)
-        names = [mark["stub"] for mark in marks if "stub" in mark]
         text = "\n".join(cell.source for cell in notebook.cells)
         heads = re.findall(r"### Exercise \d · (.*?) \((\w+), (\d+) minutes\)", text)
+        names = marks(notebook, "stub")
         for name, (title, level, minutes) in zip(names, heads, strict=True):
             number = path.stem[:2].lstrip("0")
             rows.append([number, f"`{name}` {title}", minutes, level])
@@ -110,17 +90,6 @@ def exercises() -> str:
 
 # docs/training.md ---------------------------------------------------------------------
 
-PAPER_NAMES = {
-    "liif": "LIIF",
-    "metasr": "MetaSR",
-    "lte": "LTE",
-    "diinn": "DIINN",
-    "diif": "DIIF",
-    "dlte": "DLTE",
-    "hiif": "HIIF",
-    "diin": "DIIN",
-    "idm": "IDM",
-}
 SHAPES = {
     "halve": "halved at each fifth",
     "late": "halved at 50, 80, 90, 95 %",
@@ -131,16 +100,16 @@ SHAPES = {
 
 def recipes() -> str:
     """What `train --preset gpu` does for each method; equal recipes in one row."""
-    rows, seen = [], {}
+    rows, groups = [], {}
     for key, plan in PAPER_RECIPES.items():
         name, _, encoder = key.partition("-")
-        seen.setdefault((plan, encoder), []).append(f"`{name}`")
-    for (plan, encoder), names in seen.items():
-        said = ", ".join(names) + (f" with `--encoder {encoder}`" if encoder else "")
+        groups.setdefault((plan, encoder), []).append(f"`{name}`")
+    for (plan, encoder), names in groups.items():
+        model = ", ".join(names) + (f" with `--encoder {encoder}`" if encoder else "")
         schedule, shape = plan.schedule, SHAPES[plan.schedule.shape]
         rate = f"{schedule.rate:g}, {shape.format(warmup=schedule.warmup)}"
         numbers = f"{schedule.steps:,}", str(plan.recipe.batch)
-        rows.append([said, *numbers, *samples_of(plan.recipe), rate])
+        rows.append([model, *numbers, *samples_of(plan.recipe), rate])
     heads = ["`--model`", "steps", "batch", "inputs", "scales", "pixels answered"]
     return markdown([*heads, "rate"], rows)
 
@@ -161,24 +130,22 @@ def samples_of(recipe) -> tuple[str, str, str]:
 
 
 def macs_of_sample(name: str, encoder: str) -> float:
-    """Multiplications of a training sample on its way forwards, by the formulas.
+    """Multiplications of a training sample, forwards, by the formulas as printed.
 
     The mean over scales where there are several. For IDM they are counted: at x8, and
     at three of the random sizes of the last third.
     """
     recipe = PAPER_RECIPES[name].recipe
     with torch.device("meta"):  # nothing is computed, and no weight needs memory
-        model = build(name, "paper", encoder)
+        model = models.build(name, "paper", encoder)
         if name == "idm":
             lr, level = torch.empty(1, 3, recipe.patch, recipe.patch), torch.empty(1)
-            sides = [recipe.crop] * 6
-            sides += [round(recipe.patch * s) for s in (2.17, 4.5, 6.83)]
-            outputs = {n: torch.empty(1, 3, n, n) for n in sides}
-            counts = {
-                n: multiplications(partial(model, lr, y, level))
-                for n, y in outputs.items()
+            random = [round(recipe.patch * scale) for scale in (2.17, 4.5, 6.83)]
+            count = {
+                n: multiplications(partial(model, lr, torch.empty(1, 3, n, n), level))
+                for n in (recipe.crop, *random)
             }
-            return sum(counts[n] for n in sides) / len(sides)
+            return (6 * count[recipe.crop] + sum(count[n] for n in random)) / 9
     outputs = [(recipe.patch, recipe.patch * s) for s in recipe.scales]
     if recipe.hr:
         outputs = [(round(recipe.hr / s), recipe.hr) for s in recipe.scales]
@@ -193,7 +160,7 @@ SUSTAINED = 10e12  # operations a second, an assumption
 def cost() -> str:
     """What the recipes compute in all; hours by an assumed speed."""
     rows = []
-    for name, title in PAPER_NAMES.items():
+    for name, title in TITLES.items():
         plan, row = PAPER_RECIPES[name], [title]
         for encoder in ("edsr-baseline", "rdn"):
             if name == "idm" and encoder == "rdn":
@@ -209,37 +176,27 @@ def cost() -> str:
 
 
 def expected() -> str:
-    """PSNR that the papers print, at the scales of training."""
+    """PSNR that the papers print, at the scales of training; IDM's faces below."""
     rows, scales = [], ("x2", "x3", "x4")
-    for name, title in {"": "Bicubic", **PAPER_NAMES}.items():
+    for title in ("Bicubic", *TITLES.values()):
         for encoder in ("-", "EDSR-baseline", "RDN"):
             div2k = paper_values(title, encoder, "DIV2K-val", "RGB")
             set5 = paper_values(title, encoder, "Set5", "Y")
-            if name == "idm" or not set(scales) <= set(div2k):
+            if title == "IDM" or not set(scales) <= set(div2k):
                 continue
-            cells = [
-                f"{x[s]:.2f}" if s in x else "" for x in (div2k, set5) for s in scales
-            ]
+            printed = [x.get(s) for x in (div2k, set5) for s in scales]
+            cells = [f"{x:.2f}" if x else "" for x in printed]
             rows.append([title, "" if encoder == "-" else encoder, *cells])
     heads = [f"{data} ×{s}" for data in ("DIV2K", "Set5 (Y)") for s in (2, 3, 4)]
-    return markdown(["PSNR, dB", "encoder", *heads], rows)
-
-
-def faces() -> str:
-    """What IDM prints for faces, in a sentence."""
-    found = {
-        row["metric"]: row["value"]
-        for row in paper_rows(paper="IDM", method="IDM", dataset="CelebA-HQ-100")
-    }
-    return (
-        f"IDM, faces of 16 × 16 to 128 × 128: PSNR {found['PSNR']} dB, SSIM "
-        f"{found['SSIM']}, consistency {found['Consistency_MSEx1e-5']} · 10⁻⁵."
+    faces = paper_rows(paper="IDM", method="IDM", dataset="CelebA-HQ-100")
+    faces = {row["metric"]: row["value"] for row in faces}
+    return markdown(["PSNR, dB", "encoder", *heads], rows) + (
+        f"\n\nIDM, faces of 16 × 16 to 128 × 128: PSNR {faces['PSNR']} dB, SSIM "
+        f"{faces['SSIM']}, consistency {faces['Consistency_MSEx1e-5']} · 10⁻⁵."
     )
 
 
-def profiled(size: str) -> list[dict]:
-    """The benchmark's rows of one size."""
-    return [r for r in load_record("benchmark")["rows"] if r["size"] == size]
+# docs/benchmark.md --------------------------------------------------------------------
 
 
 def machine() -> str:
@@ -250,83 +207,69 @@ def machine() -> str:
 
 def costs(size: str) -> str:
     """What every model costs at one size, LIIF as the unit of time."""
-    rows = profiled(size)
+    rows = [r for r in load_record("benchmark")["rows"] if r["size"] == size]
     at = {(row["model"], row["scale"]): row for row in rows}
-    models, scales = (dict.fromkeys(row[k] for row in rows) for k in ("model", "scale"))
+    names, scales = (dict.fromkeys(row[k] for row in rows) for k in ("model", "scale"))
+    seconds = {key: row["cpu_seconds"] for key, row in at.items()}
     table = []
-    for model in models:
-        four = at[model, 4]
+    for name in names:
+        four = at[name, 4]
         paper = four["macs_paper"] and f"{four['macs_paper'] / 1e9:.1f} G"
-        own = [at.get((model, scale)) for scale in scales]
-        units = [
-            f"{row['cpu_seconds'] / at['liif', row['scale']]['cpu_seconds']:.2f}"
-            if row
-            else ""
-            for row in own
-        ]
-        counts = [
+        counts = (
             f"{four['parameters']:,}",
             paper or "",
             f"{four['macs_run'] / 1e9:.1f} G",
+        )
+        units = [
+            f"{seconds[name, s] / seconds['liif', s]:.2f}" if (name, s) in at else ""
+            for s in scales
         ]
-        table.append([PAPER_NAMES[model], *counts, *units])
-    liif = [f"{at['liif', scale]['cpu_seconds']:.2f} s" for scale in scales]
-    heads = [
-        "parameters",
-        "multiplications ×4",
-        "as we run",
-        *(f"×{s}" for s in scales),
-    ]
-    return markdown(["", *heads], [*table, ["LIIF's seconds", "", "", "", *liif]])
+        table.append([TITLES[name], *counts, *units])
+    liif = [f"{seconds['liif', s]:.2f} s" for s in scales]
+    heads = ["", "parameters", "multiplications ×4", "as we run"]
+    table.append(["LIIF's seconds", "", "", "", *liif])
+    return markdown([*heads, *(f"×{s}" for s in scales)], table)
 
 
 def plain() -> str:
-    """The formula as printed over ours, and how far the two are apart."""
-    rows = [r for size in ("paper", "laptop") for r in profiled(size)]
-    rows = [r for r in rows if r["plain_cpu_seconds"]]
+    """Time of the formula as printed over ours, and how far the outputs are apart."""
+    rows = [r for r in load_record("benchmark")["rows"] if r["plain_cpu_seconds"]]
     scales = dict.fromkeys(row["scale"] for row in rows)
-    table = {}
+    groups = {}
     for row in rows:
-        ratio = row["plain_cpu_seconds"] / row["cpu_seconds"]
-        cells = table.setdefault((row["model"], row["size"]), {})
-        cells[row["scale"]] = f"{ratio:.1f}"
-        cells["apart"] = max(cells.get("apart", 0), row["plain_difference"])
-    return markdown(
-        ["", "size", *(f"×{s}" for s in scales), "apart by at most"],
-        [
-            [PAPER_NAMES[model], size, *(cells.get(s, "") for s in scales)]
-            + [f"{cells['apart']:.0e}"]
-            for (model, size), cells in table.items()
-        ],
-    )
+        groups.setdefault((row["model"], row["size"]), {})[row["scale"]] = row
+    table = []
+    for (model, size), found in groups.items():
+        ratios = [r["plain_cpu_seconds"] / r["cpu_seconds"] for r in found.values()]
+        apart = max(r["plain_difference"] for r in found.values())
+        ratios = [f"{ratio:.1f}" for ratio in ratios]
+        table.append([TITLES[model], size, *ratios, f"{apart:.0e}"])
+    return markdown(["", "size", *(f"×{s}" for s in scales), "apart by at most"], table)
 
 
 def growth() -> str:
     """How time and memory grow with the output."""
-    return markdown(
-        ["", "size", "time grows as pixels to the", "µs for another pixel", "memory"],
+    rows = [
         [
-            [
-                PAPER_NAMES[row["model"]],
-                row["size"],
-                f"{row['exponent']:.2f}",
-                f"{row['us_per_pixel']:.2f}",
-                f"{row['mb'][0]:.0f} to {row['mb'][1]:.0f} MB",
-            ]
-            for row in load_record("benchmark")["growth"]
-        ],
-    )
+            TITLES[row["model"]],
+            row["size"],
+            f"{row['exponent']:.2f}",
+            f"{row['us_per_pixel']:.2f}",
+            f"{row['mb'][0]:.0f} to {row['mb'][1]:.0f} MB",
+        ]
+        for row in load_record("benchmark")["growth"]
+    ]
+    heads = ["", "size", "time grows as pixels to the", "µs for another pixel"]
+    return markdown([*heads, "memory"], rows)
 
 
 BLOCKS = {
     ("README.md", "results"): results,
     ("README.md", "findings"): findings,
-    ("README.md", "verdicts"): verdicts,
     ("docs/instructors.md", "exercises"): exercises,
     ("docs/training.md", "recipes"): recipes,
     ("docs/training.md", "cost"): cost,
     ("docs/training.md", "expected"): expected,
-    ("docs/training.md", "faces"): faces,
     ("docs/benchmark.md", "machine"): machine,
     ("docs/benchmark.md", "paper"): partial(costs, "paper"),
     ("docs/benchmark.md", "laptop"): partial(costs, "laptop"),
@@ -335,24 +278,15 @@ BLOCKS = {
 }
 
 
-def written(name: str) -> str:
-    """The text of a page with its blocks made anew."""
-    text = (ROOT / name).read_text()
-    for (file, block), make in BLOCKS.items():
-        if file != name:
-            continue
-        start, end = f"<!-- {block}: make pages -->\n", f"<!-- end of {block} -->"
-        before, found, rest = text.partition(start)
-        assert found and end in rest, f"{name} has no block {block}"
-        text = before + start + make() + "\n" + end + rest.partition(end)[2]
-    return text
-
-
 def pages() -> dict[str, str]:
-    """Every page that is written from records: {name: text}."""
-    ledger = load_record("claims")
-    found = {name: written(name) for name in dict.fromkeys(n for n, _ in BLOCKS)}
-    return found | {"docs/claims.md": page(ledger["rows"])}
+    """Every page with its blocks made anew: {name: text}."""
+    texts = {}
+    for (name, block), make in BLOCKS.items():
+        text = texts.get(name) or (ROOT / name).read_text()
+        start, end = f"<!-- {block}: make pages -->\n", f"<!-- end of {block} -->"
+        before, rest = text.split(start)
+        texts[name] = before + start + make() + "\n" + end + rest.split(end)[1]
+    return texts
 
 
 if __name__ == "__main__":

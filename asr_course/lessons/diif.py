@@ -1,14 +1,117 @@
-"""Exercises of notebook 3."""
+"""Notebook 3, DIIF: its diagram, its widget, its exercises."""
 
+from itertools import pairwise
+
+import ipywidgets as ipw
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from PIL import Image, ImageColor, ImageDraw
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from asr_course import plots
+from asr_course.coords import cells_to_pixels, make_coord, round_half_up, split_axes
+from asr_course.lessons import base, drawing
+from asr_course.lessons.base import Exercise, checker, random, require, require_close
 from asr_course.lessons.liif import owners
-from asr_course.lessons.base import Exercise, close, require
-from asr_course.profile import multiplications
+from asr_course.models.slices import cut_slices
 
-# diif.1 -------------------------------------------------------------------------------
+TrainingCurve, effects = base.TrainingCurve, base.effects
+train_variant = base.train_variant
+WHOLE = 10  # low-resolution rows and columns of the picture: whole tenths are exact
+SLICINGS = ("linear", "rows", "constant", "fixed")
+
+
+def idea():
+    """A group of 4 x 4 output pixels, cut into slices, and the two stages."""
+    figure, (left, right) = drawing.two_plots(10.4, 3.6, 2)
+    for row, col in np.ndindex(4, 4):
+        place, colour = (col / 4 + 0.02, row / 4 + 0.02), plots.COLOURS[row]
+        left.add_patch(plt.Rectangle(place, 0.21, 0.21, color=colour, alpha=0.5))
+    notes = [(0.125, 0.625, "$x_{first}$"), (0.875, 0.625, "$x_{last}$")]
+    for row, col in np.ndindex(2, 2):
+        left.plot(col, row, "s", color="black", markersize=9)
+        notes.append((1.2 * col - 0.1, 1.2 * row - 0.1, f"$v_{{{row}{col}}}$"))
+    left.plot(0.5, 0.5, "o", color="black", markersize=6)
+    drawing.diagram(left, {}, notes=[*notes, (0.55, 0.45, "$v$")])
+    left.set(xlim=(-0.2, 1.2), ylim=(1.2, -0.2), aspect="equal")
+    left.set_title("one group at ×4: four slices", fontsize=11)
+    coarse, fine, blend = plots.COLOURS[:3]
+    boxes = {
+        "z": (0, 0, "4 × 4 codes,\nends of\na slice,\npixel size", "0.6"),
+        "coarse": (1.6, 0, "coarse stage", coarse),
+        "blend": (3.1, 0, "blend four\ncorners", blend),
+        "fine": (4.6, 0, "fine stage", fine),
+        "rgb": (6, 0, "colour", "0.6"),
+    }
+    arrows = [*pairwise(boxes), ((4.6, 1.1), "fine")]
+    notes = [(2.35, 0.25, "$H_t$"), (3.85, 0.25, "$H(x)$")]
+    notes += [(4.6, 1.3, "position $x$ in\nthe group"), (3.85, -1, "once per pixel")]
+    notes.append((1.6, -1.05, "once per slice\nand corner"))
+    drawing.diagram(right, boxes, arrows, notes)
+    for start, end in ((1.1, 2.1), (2.6, 5.1)):
+        right.plot([start, end], [-0.8, -0.8], color="black")
+    return figure
+
+
+class SliceExplorer(base.Explorer):
+    """Groups and slices of output pixels, while the scale moves.
+
+    Squares are output pixels, thick lines low-resolution pixels; pixels of one slice
+    have one colour.
+    """
+
+    cells, side = 3, 360  # low-resolution rows and columns shown, screen pixels
+    examples = ((4, 4, "linear"), (2.5, 2.5, "linear"), (2.5, 2.5, "rows"))
+
+    def __init__(self, scale: float = 4.0, slicing: str = "linear"):
+        look = {"value": scale, "min": 1, "max": 12, "step": 0.1}
+        self.rows = ipw.FloatSlider(**look, description="row scale")
+        self.cols = ipw.FloatSlider(**look, description="col. scale")
+        self.together = ipw.Checkbox(value=True, description="one scale for both")
+        self.slicing = ipw.ToggleButtons(options=SLICINGS, value=slicing)
+        controls = (self.rows, self.cols, self.together, self.slicing)
+        for control in controls:
+            control.observe(self.on_change, "value")
+        super().__init__(controls)
+
+    def on_change(self, change) -> None:
+        """Follow one slider with the other, and draw."""
+        if self.together.value and self.cols.value != self.rows.value:
+            moved = self.cols if change["owner"] is self.cols else self.rows
+            self.rows.value = self.cols.value = moved.value  # the other's change draws
+        else:
+            self.draw()
+
+    def chosen(self) -> tuple[float, float, str]:
+        return self.rows.value, self.cols.value, self.slicing.value
+
+    def render(self, rows: float, cols: float, slicing: str) -> tuple:
+        """The drawing for a scale of rows and one of columns, and its words."""
+        n, side = self.cells, self.side
+        size = round_half_up(WHOLE * rows), round_half_up(WHOLE * cols)
+        h, w = (cells_to_pixels(n, WHOLE, pixels) for pixels in size)
+        queries = split_axes(make_coord(size)[:h, :w][None])
+        step = torch.tensor([[WHOLE / pixels for pixels in size]])
+        slices = cut_slices(queries, step, (WHOLE, WHOLE), slicing)
+        group = slices.row * WHOLE + slices.col  # (S,)
+        rank = torch.arange(len(group)) - torch.searchsorted(group, group)  # inside it
+        # Three colours for every other group, and three for those between them.
+        colour = rank % 3 + 3 * ((slices.row + slices.col) % 2)
+        palette = np.array([ImageColor.getrgb(c) for c in plots.COLOURS], np.uint8)
+        pixels = Image.fromarray(palette[colour[slices.of].view(h, w)])
+        high, wide = (side * WHOLE / n / pixels for pixels in size)
+        pixels = pixels.resize((round(w * wide), round(h * high)), Image.NEAREST)
+        canvas = Image.new("RGB", (side + 1, side + 1), "white")
+        canvas.paste(pixels)
+        draw, gap = ImageDraw.Draw(canvas), 2 if max(h, w) > 24 else 4
+        edges = [np.arange(k + 1) * length for k, length in ((h, high), (w, wide))]
+        drawing.grid_lines(draw, *edges, "white", gap)
+        drawing.grid_lines(draw, *[np.linspace(0, side, n + 1)] * 2, "black", 3)
+        words = f"×{rows:g}" if rows == cols else f"×{rows:g} (rows), ×{cols:g}"
+        words += f", {slicing}: {h * w} output pixels in\n{n * n} groups and "
+        return canvas, f"{words}{len(group)} slices"
 
 
 def slice_ends(g: int, u: int) -> Tensor:
@@ -17,34 +120,16 @@ def slice_ends(g: int, u: int) -> Tensor:
     return torch.stack([first, (first + u).clamp(max=g) - 1], dim=-1)
 
 
-def slices_cover(f) -> None:
-    for g, u in ((16, 4), (9, 4), (6, 3), (7, 7), (5, 8), (1, 1)):
-        ends = torch.as_tensor(f(g, u))
-        count = -(-g // u)
-        require(
-            ends.shape == (count, 2),
-            f"{g} pixels in slices of {u} make {count} slices: a tensor {(count, 2)}, "
-            f"yours is {tuple(ends.shape)}",
-        )
-        covered = [p for a, b in ends.tolist() for p in range(int(a), int(b) + 1)]
-        require(
-            covered == list(range(g)),
-            f"{g} pixels in slices of {u}: places 0 to {g - 1} each belong to one, in "
-            f"order; yours cover {covered}",
-        )
-
-
-def slices_are_full(f) -> None:
-    for g, u in ((16, 4), (9, 4), (7, 3)):
-        lengths = [int(b - a) + 1 for a, b in torch.as_tensor(f(g, u))]
-        require(
-            all(length == u for length in lengths[:-1]),
-            f"only the last slice may be short; {g} pixels in slices of {u}: yours "
-            f"hold {lengths}",
-        )
-
-
-# diif.2 -------------------------------------------------------------------------------
+def try_slice_ends(f) -> None:
+    for g, u in ((16, 4), (9, 4), (6, 3), (7, 3), (7, 7), (5, 8), (1, 1)):
+        ends, case = torch.as_tensor(f(g, u)), f"{g} pixels in slices of {u}"
+        require(ends.shape == (-(-g // u), 2), f"{case}: {-(-g // u)} firsts and lasts")
+        places = [p for a, b in ends.tolist() for p in range(int(a), int(b) + 1)]
+        words = f"{case}: places 0 to {g - 1} each belong to one, in order"
+        require(places == list(range(g)), f"{words}; yours cover {places}")
+        lengths = [int(b - a) + 1 for a, b in ends]
+        full = all(length == u for length in lengths[:-1])
+        require(full, f"{case}: only the last may be short; yours hold {lengths}")
 
 
 def group_of(n_pixels: int, n_cells: int) -> tuple[Tensor, Tensor]:
@@ -55,53 +140,16 @@ def group_of(n_pixels: int, n_cells: int) -> tuple[Tensor, Tensor]:
     return torch.arange(n_pixels) - start[owner], count[owner]
 
 
-def both(f, pixels: int, cells: int) -> tuple[Tensor, Tensor]:
-    """A learner's two answers, after a look at their shapes."""
-    answer = f(pixels, cells)
-    require(
-        isinstance(answer, tuple | list) and len(answer) == 2,
-        "return two tensors: the place in the group, and the size of the group",
-    )
-    place, count = (torch.as_tensor(x) for x in answer)
-    require(
-        place.shape == count.shape == (pixels,),
-        f"{pixels} pixels need {pixels} places and {pixels} sizes, yours have shapes "
-        f"{tuple(place.shape)} and {tuple(count.shape)}",
-    )
-    return place, count
-
-
-def groups_at_whole_scales(f) -> None:
-    for scale in (1, 2, 5):
-        place, count = both(f, 4 * scale, 4)
-        require(
-            (count == scale).all(),
-            f"at ×{scale} every group has {scale} pixel(s), yours {count.tolist()}",
-        )
-        require(
-            place.tolist() == 4 * list(range(scale)),
-            f"at ×{scale} places run from 0 to {scale - 1} in every group, yours are "
-            f"{place.tolist()}",
-        )
-
-
-def groups_between(f) -> None:
-    place, count = both(f, 5, 2)
-    require(
-        (place.tolist(), count.tolist()) == ([0, 1, 0, 1, 2], [2, 2, 3, 3, 3]),
-        "5 pixels over 2: the one on the border belongs to the second group, so the "
-        f"groups have 2 and 3 pixels; you have places {place.tolist()} and sizes "
-        f"{count.tolist()}",
-    )
-    for pixels, cells in ((33, 10), (83, 10), (1000, 301)):
-        got, expected = both(f, pixels, cells), group_of(pixels, cells)
-        require(
-            all(torch.equal(a.long(), b) for a, b in zip(got, expected, strict=True)),
-            f"{pixels} pixels over {cells}: some are wrong; groups differ in size",
-        )
-
-
-# diif.3 -------------------------------------------------------------------------------
+def try_group_of(f) -> None:
+    names = ("places in the group", "sizes of the group")
+    cases = [(4, 4), (8, 4), (20, 4), (5, 2), (33, 10), (83, 10), (1000, 301)]
+    for pixels, cells in cases:
+        pair = f(pixels, cells)
+        require(isinstance(pair, tuple | list) and len(pair) == 2, "return two tensors")
+        for name, got, right in zip(names, pair, group_of(pixels, cells), strict=True):
+            got, right = torch.as_tensor(got).tolist(), right.tolist()
+            words = f"{pixels} pixels over {cells}: {name} are {right}, not {got}"
+            require(got == right, words)
 
 
 def blend_then_map(H: Tensor, share: Tensor, of: Tensor, W: Tensor) -> Tensor:
@@ -109,56 +157,26 @@ def blend_then_map(H: Tensor, share: Tensor, of: Tensor, W: Tensor) -> Tensor:
     early = H.shape[0] * H.shape[1] < len(of)
     if early:
         H = H @ W.T
-    blended = sum(a[:, None] * embedding(of, h) for a, h in zip(share, H, strict=True))
-    return blended if early else blended @ W.T
+    blend = sum(a[:, None] * embedding(of, h) for a, h in zip(share, H, strict=True))
+    return blend if early else blend @ W.T
 
 
-def blend_case(slices: int, pixels: int):
-    """Vectors (4, S, 6), shares (4, N), the slice of each pixel (N,), a map (5, 6)."""
-    random = torch.Generator().manual_seed(slices)
-    H = torch.randn(4, slices, 6, generator=random)
-    share = torch.rand(4, pixels, generator=random)
-    of = torch.arange(pixels) * slices // pixels
-    return H, share, of, torch.randn(5, 6, generator=random)
-
-
-def blend_is_right(f) -> None:
-    for case in (blend_case(3, 30), blend_case(10, 12)):
-        H, share, of, W = case
-        expected = torch.einsum("tn,tnd,ed->ne", share, H[:, of], W)
-        got = f(*case)
-        require(
-            got.shape == expected.shape,
-            f"the result has shape {tuple(expected.shape)} here, yours "
-            f"{tuple(got.shape)}",
-        )
-        require(
-            close(got, expected, 1e-3),
-            "the result must equal W applied to the blended vectors; does every corner "
-            "use its own shares?",
-        )
-
-
-def blend_is_cheap(f) -> None:
+def try_blend(f) -> None:
     for slices, pixels in ((3, 30), (10, 12)):
+        H, share, W = random(0, 4, slices, 6), random(1, 4, pixels), random(2, 5, 6)
+        of = torch.arange(pixels) * slices // pixels
+        case = H, share, of, W
+        expected = torch.einsum("tn,tnd,ed->ne", share, H[:, of], W)
+        words = "must equal W applied to the blend, each corner with its own shares"
+        require_close(f(*case), expected, words, 1e-3)
         most = min(4 * slices, pixels) * 5 * 6
-        count = multiplications(lambda s=slices, p=pixels: f(*blend_case(s, p)))
-        require(
-            count <= most,
-            f"{slices} slices and {pixels} pixels: W can be applied with {most} "
-            f"multiplications, yours took {count}; which are fewer, the pixels or four "
-            "corners of every slice? (Blend with shares elementwise, not by a matrix.)",
-        )
+        hint = "which are fewer, pixels or corners of slices? Blend elementwise"
+        base.require_cheap(lambda case=case: f(*case), most, hint)
 
 
 EXERCISES = {
-    "diif.1": Exercise(slice_ends, lambda f: f(16, 4), (slices_cover, slices_are_full)),
-    "diif.2": Exercise(
-        group_of, lambda f: f(6, 3), (groups_at_whole_scales, groups_between)
-    ),
-    "diif.3": Exercise(
-        blend_then_map,
-        lambda f: f(*blend_case(3, 30)),
-        (blend_is_right, blend_is_cheap),
-    ),
+    "diif.1": Exercise(slice_ends, try_slice_ends),
+    "diif.2": Exercise(group_of, try_group_of),
+    "diif.3": Exercise(blend_then_map, try_blend),
 }
+check = checker(EXERCISES)

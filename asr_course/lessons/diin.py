@@ -1,13 +1,123 @@
-"""Exercises of notebook 5."""
+"""Notebook 5, DIIN: its diagram, its widget, its exercises."""
 
+from contextlib import ExitStack
+
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asr_course.lessons.base import Exercise, close, require
-from asr_course.profile import multiplications
+from asr_course import plots
+from asr_course.coords import make_coord
+from asr_course.errors import choose
+from asr_course.lessons import base, drawing
+from asr_course.lessons.base import Exercise, checker, random, require, require_close
+from asr_course.models.diin_layers import rates
+from asr_course.schedule import Schedule
 
-# diin.1 -------------------------------------------------------------------------------
+TrainingCurve, effects = base.TrainingCurve, base.effects
+
+
+def idea():
+    """Nodes that exchange heat, and what one layer of DIIN is made of."""
+    figure, (left, right) = drawing.two_plots(10.8, 4.1, 1.9)
+    i = (1.05, 1.05)
+    nodes = {(0, 0): 0.9, (1, 0.15): 0.2, (2, 0): 0.7, (0.2, 1): 0.5, (1.9, 1.1): 0.1}
+    for j, rate in (nodes | {(1.1, 2): 0.95}).items():
+        style = {"arrowstyle": "-|>", "color": "0.55", "shrinkA": 12, "shrinkB": 13}
+        left.annotate("", i, j, arrowprops=style | {"linewidth": 0.8 + 3 * rate})
+        colour = plots.COLOURS[rate > 0.5]
+        left.plot(*j, "o", color=colour, markersize=15, alpha=0.35 + 0.6 * rate)
+    left.plot(*i, "o", color="black", markersize=16)
+    left.text(*i, "$i$", ha="center", va="center", color="white")
+    drawing.diagram(left, {}, notes=[(2.2, 0, "$j$"), (1.75, 0.55, "$S_{ij}$")])
+    left.set(xlim=(-0.3, 2.5), ylim=(2.35, -0.35), aspect="equal")
+    left.set_title("queries as nodes: rate $S_{ij}$,\nfrom node $j$ to node $i$")
+    heat, tokens, own = plots.COLOURS[:3]
+    boxes = {
+        "Z": (0, 0, "$Z$", "0.6"),
+        "P": (2, 1.2, "diffusion\n$P = S\\,V$", heat),
+        "A": (2, -1.2, "attention\n$A\\,V_D$", tokens),
+        "add": (4, 0, "add,\nlinear layer", own),
+        "MLP": (5.8, 0, "add $\\alpha Z$,\nMLP (ours)", own),
+        "Z'": (7.3, 0, "$Z'$", "0.6"),
+        "D": (2, -2.6, "tokens $D$", tokens),
+        "D'": (5.8, -2.6, "refined\ntokens $D'$", tokens),
+    }
+    arrows = "Z P, Z A, P add, A add, add MLP, MLP Z', D A, D D', MLP D', A D'"
+    arrows = [arrow.split() for arrow in arrows.split(", ")]
+    drawing.diagram(right, boxes, arrows, [(2, 1.95, "all queries")])
+    return figure
+
+
+class RateProbe(base.PixelProbe):
+    """To whom a clicked pixel listens in DIIN, layer by layer: queries, and tokens.
+
+    For every layer a map of the diffusion rates from the centres of all input pixels,
+    as multiples of the mean, and a bar for every token of the dictionary.
+    """
+
+    @torch.inference_mode()
+    def layers(self, row: float, col: float) -> list[dict]:
+        """For each layer: "rates" (H, W), times their number; "tokens" (M,) or None."""
+        (H, W), place = self.image.shape[:2], torch.tensor([[[[row, col]]]])
+        coord = torch.cat([make_coord((H, W)).view(1, -1, 1, 2), place], dim=1)
+        states, attention = [], []  # by layer: z (1, n, d), the place's row of A (M,)
+        with ExitStack() as hooks:
+            for layer in self.model.layers:
+                hook = layer.register_forward_pre_hook(lambda m, x: states.append(x[0]))
+                hooks.enter_context(hook)
+                if self.model.options.dictionary:
+                    hook = layer.cross_attention.register_forward_hook(
+                        lambda m, x, y: attention.append(y[1][0, -1].numpy())
+                    )
+                    hooks.enter_context(hook)
+            self.model.decode(self.features, coord, self.cell)
+        found, attention = [], attention or [None] * len(states)
+        for layer, z, tokens in zip(self.model.layers, states, attention, strict=True):
+            S = torch.zeros(H * W)
+            if layer.mixes:
+                q, key = layer.project(z, 0), layer.project(z, 1)
+                S = rates(q[0, -1:], key[0, :-1])[0] * H * W
+            found.append({"rates": S.view(H, W).numpy(), "tokens": tokens})
+        return found
+
+    def render(self, row: float, col: float):
+        """For every layer a map and bars."""
+        layers, (H, W) = self.layers(row, col), self.image.shape[:2]
+        size = (6.4, 2.9 * len(layers))
+        figure, panels = plt.subplots(len(layers), 2, figsize=size, squeeze=False)
+        for k, (layer, (left, right)) in enumerate(zip(layers, panels, strict=True)):
+            values = layer["rates"]
+            far = max(np.abs(values - 1).max(), 1e-6)
+            left.imshow(plots.shade((values - 1) / far, plots.COLD_TO_WARM))
+            y, x = (row + 1) / 2 * H - 0.5, (col + 1) / 2 * W - 0.5
+            left.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black")
+            ends = f"blue {1 - far:.2f}, white 1, orange {1 + far:.2f}"
+            words = ends if values.any() else "nothing flows"
+            left.set_title(f"layer {k + 1}, rates / mean:\n{words}", fontsize=9)
+            left.set(xticks=[], yticks=[])
+            right.axis("off")
+            if layer["tokens"] is not None:
+                share = layer["tokens"] / layer["tokens"].sum()
+                worth = np.exp(-(share * np.log(share.clip(1e-12))).sum())
+                words = f"attends to tokens: as to {worth:.1f} of {len(share)}\n"
+                right.set_title(f"{words}tallest: {share.max():.2f}", fontsize=9)
+                right.bar(range(len(share)), share, color=plots.COLOURS[0])
+        return figure
+
+
+def diin_schedule(lr_schedule: str, steps: int) -> Schedule:
+    """DIIN's training, as its text says or as the text it seems to copy (SRNO's).
+
+    "literal": 4e-5, falling along a cosine "every 50 epochs" of 1500. "srno": up from
+    4e-5 to ten times that in the first twentieth, and down along one cosine.
+    """
+    choose("lr_schedule", lr_schedule, ("srno", "literal"))
+    if lr_schedule == "literal":
+        return Schedule(steps, rate=4e-5, shape="restarts")
+    return Schedule(steps, rate=4e-4, warmup=max(1, steps // 20))
 
 
 def heat_step(z: Tensor, S: Tensor, alpha: float) -> Tensor:
@@ -15,54 +125,17 @@ def heat_step(z: Tensor, S: Tensor, alpha: float) -> Tensor:
     return alpha * z + (1 - alpha) * S @ z
 
 
-def some_rates(n: int) -> Tensor:
-    """Random rates whose rows, but not columns, sum to one: (n, n)."""
-    random = torch.Generator().manual_seed(n)
-    S = torch.rand(n, n, generator=random)
-    return S / S.sum(dim=1, keepdim=True)
-
-
-def nodes(n: int, d: int = 3) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(n + 1))
-
-
-def constants_stay(f) -> None:
-    z = torch.full((6, 2), 5.0)
-    S, other = some_rates(6), nodes(6)
-    require(
-        not close(f(other, S, 0.3), 0.3 * other + 0.7 * S.T @ other),
-        "node i hears node j by S[i, j], not by S[j, i]",
-    )
-    require(
-        close(f(z, S, 0.3), z),
-        "where all nodes are equally warm, nothing must change",
-    )
-
-
-def alone_nothing_flows(f) -> None:
-    z = nodes(5)
-    require(
-        close(f(z, torch.eye(5), 0.3), z),
-        "with S the identity every node hears only itself: z must not change",
-    )
-
-
-def one_step_is_right(f) -> None:
-    S, z = some_rates(6), nodes(6)
+def try_heat_step(f) -> None:
+    S, z = random(6, 6, 6).softmax(1), random(7, 6, 3)  # columns do not sum to one
+    words = "node j reaches node i by the rate S[i, j], not by S[j, i]"
+    require(not base.close(f(z, S, 0.3), 0.3 * z + 0.7 * S.T @ z), words)
+    five = torch.full((6, 2), 5.0)
+    require_close(f(five, S, 0.3), five, "equal temperatures must not change")
+    require_close(f(z, torch.eye(6), 0.3), z, "with S the identity nothing flows")
     expected = z.clone()
     for i in range(6):
         expected[i] += 0.25 * sum(S[i, j] * (z[j] - z[i]) for j in range(6))
-    got = f(z, S, 0.75)
-    require(
-        got.shape == z.shape, f"the result has shape (6, 3), yours {tuple(got.shape)}"
-    )
-    require(
-        close(got, expected),
-        "node i must move by (1 - alpha) sum_j S[i, j] (z[j] - z[i])",
-    )
-
-
-# diin.2 -------------------------------------------------------------------------------
+    require_close(f(z, S, 0.75), expected, "(1 - alpha) sum_j S[i, j] (z[j] - z[i])")
 
 
 def spread(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -72,48 +145,20 @@ def spread(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return top / (len(k) + q @ k.sum(dim=0))[:, None]
 
 
-def qkv(n: int, d: int = 4) -> Tensor:
-    """Random q, k and v of different lengths: (3, n, d)."""
-    random = torch.Generator().manual_seed(n)
-    return torch.randn(3, n, d, generator=random) * torch.tensor([3, 0.5, 1]).view(
-        3, 1, 1
-    )
-
-
-def spread_is_right(f) -> None:
-    for n in (6, 50):
-        q, k, v = qkv(n)
+def try_spread(f) -> None:
+    lengths = torch.tensor([3, 0.5, 1]).view(3, 1, 1)
+    for n in (6, 50, 1000):
+        q, k, v = case = lengths * random(n, 3, n, 4)
+        rough = 1 + q @ k.T
+        words = "the cosine is of unit vectors: normalise each row of q and of k"
+        wrong = rough @ v / rough.sum(dim=1, keepdim=True)
+        require(not base.close(f(*case), wrong, 1e-3), words)
         weight = 1 + F.cosine_similarity(q[:, None], k[None], dim=-1)  # (n, n)
         expected = weight @ v / weight.sum(dim=1, keepdim=True)
-        got = f(q, k, v)
-        require(
-            got.shape == expected.shape,
-            f"{n} nodes hear {tuple(expected.shape)}, yours {tuple(got.shape)}",
-        )
-        rough = 1 + q @ k.T
-        require(
-            not close(got, rough @ v / rough.sum(dim=1, keepdim=True), 1e-3),
-            "the cosine is of unit vectors: normalise q and k, each row by itself",
-        )
-        require(
-            close(got, expected, 1e-3),
-            "the rows must be means of v with weights 1 + cos(q_i, k_j), divided by "
-            "the sum of the weights",
-        )
-
-
-def spread_is_cheap(f) -> None:
-    for n in (100, 1000):
-        count, most = multiplications(lambda n=n: f(*qkv(n))), 64 * n
-        require(count > 0, "use matrix products (@): check counts what they cost")
-        require(
-            count <= most,
-            f"{n} nodes of 4 features need no more than {most} multiplications, yours "
-            f"took {count}; which sums over j need no i?",
-        )
-
-
-# diin.3 -------------------------------------------------------------------------------
+        words = "row i is the mean of v with weights 1 + cos(q_i, k_j) that sum to one"
+        require_close(f(*case), expected, words, 1e-3)
+        hint = "which sums over j need no i?"
+        base.require_cheap(lambda case=case: f(*case), max(64 * n, 800), hint)
 
 
 def soft_mean(pieces) -> Tensor:
@@ -128,88 +173,25 @@ def soft_mean(pieces) -> Tensor:
     return total / weight
 
 
-class Pieces:
-    """Exponents (n,) and features (n, d), piece by piece; counts the rounds."""
-
-    def __init__(self, exponent: Tensor, x: Tensor, sizes: list[int]):
-        self.exponent, self.x, self.sizes, self.rounds = exponent, x, sizes, 0
-
-    def __call__(self):
-        self.rounds += 1
-        yield from zip(
-            self.exponent.split(self.sizes), self.x.split(self.sizes), strict=True
-        )
-
-
-def some_pieces(sizes: list[int], shift: float = 0.0) -> tuple[Pieces, Tensor]:
-    """Pieces, and their softmax-weighted mean."""
-    n = sum(sizes)
-    exponent, x = 3 * nodes(n, 1)[:, 0] + shift, nodes(n + 1, 4)[:n]
-    return Pieces(exponent, x, sizes), exponent.softmax(0) @ x
-
-
-def mean_is_right(f) -> None:
-    for sizes in ([12], [4, 4, 4], [1, 10, 1]):
-        pieces, expected = some_pieces(sizes)
-        got = f(pieces)
-        require(
-            got.shape == expected.shape,
-            f"the mean has shape {tuple(expected.shape)}, yours {tuple(got.shape)}",
-        )
-        require(
-            close(got, expected),
-            f"pieces of {sizes}: the mean must be that of all 12 at once, each "
-            "weighted by exp(exponent)",
-        )
-
-
-def nothing_overflows(f) -> None:
-    for shift in (1000.0, -1000.0):
-        pieces, expected = some_pieces([4, 4, 4], shift)
-        require(
-            close(f(pieces), expected, 1e-3),
-            f"exponents about {shift:g}: exp() leaves the range of float32; take all "
-            "exponents relative to the largest so far",
-        )
-
-
-def rising_pieces_are_rescaled(f) -> None:
-    x = torch.tensor([[1.0], [2.0], [3.0]])
-    for exponent in ([0.0, 900.0, 1800.0], [1800.0, 900.0, 0.0]):
-        exponent = torch.tensor(exponent)
-        require(
-            close(f(Pieces(exponent, x, [1, 1, 1])), exponent.softmax(0) @ x),
-            "where a later piece has a larger exponent, what was added up before must "
-            "shrink to the new scale; where it has a smaller one, the piece must",
-        )
-
-
-def pieces_come_once(f) -> None:
-    pieces, _ = some_pieces([4, 4, 4])
-    f(pieces)
-    require(
-        pieces.rounds == 1,
-        f"go over the pieces once, yours went {pieces.rounds} time(s)",
-    )
+def try_soft_mean(f) -> None:
+    x, exponent = random(0, 12, 4), 3 * random(1, 12)
+    huge = "exp() overflows: take exponents relative to the largest so far, and rescale"
+    cases = [
+        (sizes, exponent, "the mean must be that of all pieces at once")
+        for sizes in ([12], [4, 4, 4], [1, 10, 1])
+    ]
+    cases += [([4, 4, 4], exponent + shift, huge) for shift in (1000.0, -1000.0)]
+    rising = torch.linspace(0, 9900, 12)
+    cases += [([1] * 12, rising, huge), ([1] * 12, rising.flip(0), huge)]
+    for sizes, exponent, words in cases:
+        pieces, expected = base.Pieces((exponent, x), sizes), exponent.softmax(0) @ x
+        require_close(f(pieces), expected, f"pieces of {sizes}: {words}", 1e-3)
+        require(pieces.passes == 1, f"one pass, not {pieces.passes}")
 
 
 EXERCISES = {
-    "diin.1": Exercise(
-        heat_step,
-        lambda f: f(nodes(3), some_rates(3), 0.5),
-        (constants_stay, alone_nothing_flows, one_step_is_right),
-    ),
-    "diin.2": Exercise(
-        spread, lambda f: f(*qkv(6)), (spread_is_right, spread_is_cheap)
-    ),
-    "diin.3": Exercise(
-        soft_mean,
-        lambda f: f(some_pieces([3, 3])[0]),
-        (
-            mean_is_right,
-            nothing_overflows,
-            rising_pieces_are_rescaled,
-            pieces_come_once,
-        ),
-    ),
+    "diin.1": Exercise(heat_step, try_heat_step),
+    "diin.2": Exercise(spread, try_spread),
+    "diin.3": Exercise(soft_mean, try_soft_mean),
 }
+check = checker(EXERCISES)

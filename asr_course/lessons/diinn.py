@@ -1,15 +1,95 @@
-"""Exercises of notebook 2."""
+"""Notebook 2, DIINN: its diagram, its widget, its exercises."""
 
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asr_course.lessons.base import Exercise, close, require
-from asr_course.coords import nearest, pixel_centres, to_position
-from asr_course.models.layers import look_up
-from asr_course.profile import multiplications
+from asr_course import plots
+from asr_course.coords import Queries, nearest, pixel_centres, to_position
+from asr_course.layers import look_up
+from asr_course.lessons import base, drawing
+from asr_course.lessons.base import Exercise, checker, random, require, require_close
 
-# diinn.1 ------------------------------------------------------------------------------
+TrainingCurve, effects = base.TrainingCurve, base.effects
+train_variant = base.train_variant
+DARK_TO_LIGHT = ((0, 0, 0), (128, 128, 128), (255, 255, 255))  # at -1, 0 and 1
+
+
+def idea():
+    """Two branches side by side: content above, position below, products between."""
+    figure, plot = plt.subplots(figsize=(9.2, 4.0))
+    content, position, both = plots.COLOURS[:3]
+    boxes = {"z": (0, 3, "content $z$", content), "rgb": (7.5, 1, "colour", both)}
+    boxes["p"] = (0, 0, "position $p$", position)
+    arrows = [("p", "sine 0"), ("× 2", "rgb")]
+    notes = [(1.5, 3.3, "modulation branch"), (1.9, -0.6, "synthesis branch")]
+    for k in range(3):
+        x = 1.9 + 1.9 * k
+        boxes[f"m {k}"] = (x, 2.1, f"ReLU: $m_{k}$", content)
+        boxes[f"× {k}"] = (x, 1.0, "×", both)
+        boxes[f"sine {k}"] = (x, 0, "sine", position)
+        notes.append((x + 0.9, 1.05 if k < 2 else 1.2, f"$s_{k}$"))
+        arrows += [((x, 3), f"m {k}"), (f"m {k}", f"× {k}"), (f"sine {k}", f"× {k}")]
+        if k < 2:
+            arrows += [(f"× {k}", f"m {k + 1}", 0.2), (f"× {k}", f"sine {k + 1}", -0.2)]
+    plot.plot([0.6, 5.7], [3, 3], color="0.35", linewidth=1.2, zorder=0)
+    drawing.diagram(plot, boxes, arrows, notes)
+    return figure
+
+
+class BranchProbe(base.PixelProbe):
+    """DIINN's two branches inside one low-resolution pixel, layer by layer.
+
+    For every layer the units whose product varies most over that pixel, each as three
+    maps: modulation, sine, and their product.
+    """
+
+    side = 16  # queries along the low-resolution pixel
+    units = 3  # of each layer
+    legend = "<br>m: from black, 0, to white, the layer's largest; sine and product: "
+    legend += "blue negative, white 0, orange positive"
+
+    @torch.inference_mode()
+    def layers(self, row: float, col: float) -> list[dict]:
+        """Maps of the most active units: m, sine, product (units, side, side) each."""
+        queries, maps = self.queries(row, col), []
+        for branches in self.model.branches(self.features, queries, self.cell):
+            full = [x[0].expand(self.side, self.side, -1) for x in branches]
+            units = full[-1].std(dim=(0, 1)).argsort(descending=True)[: self.units]
+            m, sine, s = (x[..., units].movedim(-1, 0).numpy() for x in full)
+            layer = {"modulation": m, "sine": sine, "product": s}
+            maps.append({"units": units.tolist(), **layer})
+        return maps
+
+    def queries(self, row: float, col: float) -> Queries:
+        """Queries that fill the low-resolution pixel at (row, col): n x n."""
+        n, coord = self.side, []
+        for place, cells in zip((row, col), self.image.shape[:2], strict=True):
+            index = nearest(to_position(torch.tensor(place), cells), cells)
+            coord.append(pixel_centres(n * cells)[index * n : index * n + n])
+        return Queries(coord[0][None, :, None], coord[1][None, None])
+
+    def render(self, row: float, col: float):
+        """A row of maps for every layer, and the colours that come out."""
+        pictures, titles = [], []
+        for k, layer in enumerate(self.layers(row, col)):
+            top = max(layer["modulation"].max(), 1e-6)
+            far = max(np.abs(layer["product"]).max(), 1e-6)
+            for u, unit in enumerate(layer["units"]):
+                for name, values, colours in (
+                    ("m", layer["modulation"][u] / top * 2 - 1, DARK_TO_LIGHT),
+                    ("sine", layer["sine"][u], plots.COLD_TO_WARM),
+                    ("m · sine", layer["product"][u] / far, plots.COLD_TO_WARM),
+                ):
+                    pictures.append(plots.shade(values, colours, zoom=4))
+                    titles.append(f"layer {k}\n{name} {unit}")
+        with torch.inference_mode():
+            rgb = self.model.decode(self.features, self.queries(row, col), self.cell)
+        pictures.append(rgb[0].clamp(0, 1))
+        titles.append("\noutput")
+        return plots.gallery(pictures, titles, 4 * self.side, 3 * self.units)
 
 
 def local_offsets(n_pixels: int, n_cells: int) -> Tensor:
@@ -18,42 +98,18 @@ def local_offsets(n_pixels: int, n_cells: int) -> Tensor:
     return 2 * (position - nearest(position, n_cells))
 
 
-def offsets_in_range(f) -> None:
+def try_local_offsets(f) -> None:
     for pixels, cells in ((12, 4), (10, 4), (33, 10), (4, 4)):
         got = torch.as_tensor(f(pixels, cells))
-        require(
-            got.shape == (pixels,),
-            f"{pixels} output pixels need {pixels} answers, not {tuple(got.shape)}",
-        )
-        require(
-            got.abs().max() <= 1 + 1e-4,
-            "a low-resolution pixel reaches from -1 to 1, and no output pixel's centre "
-            f"lies outside of its own; yours go up to {got.abs().max():.2f}",
-        )
-
-
-def offsets_repeat(f) -> None:
+        require(got.shape == (pixels,), f"{pixels} output pixels need {pixels} numbers")
+        require(got.abs().max() <= 1 + 1e-4, "no offset leaves [-1, 1]")
     for scale in (1, 2, 3, 7):
         one = (2 * torch.arange(scale) + 1) / scale - 1
-        shown = [round(x, 2) for x in one.tolist()]
-        require(
-            close(torch.as_tensor(f(5 * scale, 5)).float(), one.repeat(5)),
-            f"at ×{scale} every low-resolution pixel sees {shown}: {scale} centres on "
-            "[-1, 1]; is yours scaled, shifted or turned round?",
-        )
-
-
-def offsets_go_with_owners(f) -> None:
-    got = torch.as_tensor(f(5, 2)).float()
-    shown = [round(x, 2) for x in got.flatten().tolist()]
-    require(
-        close(got, torch.tensor([-0.6, 0.2, -1.0, -0.2, 0.6])),
-        "at ×2.5 output pixel 2 lies exactly on the border; it belongs to the pixel "
-        f"further on, so its offset is -1: you have {shown}",
-    )
-
-
-# diinn.2 ------------------------------------------------------------------------------
+        words = f"at ×{scale} the offsets in every low-resolution pixel are {one}"
+        require_close(torch.as_tensor(f(5 * scale, 5)).float(), one.repeat(5), words)
+    got, right = torch.as_tensor(f(5, 2)).float(), [-0.6, 0.2, -1.0, -0.2, 0.6]
+    words = f"a pixel on the border goes with the one further on: {right}, not {got}"
+    require_close(got, torch.tensor(right), words)
 
 
 def modulate(layer: nn.Linear, s: Tensor, z: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -63,48 +119,17 @@ def modulate(layer: nn.Linear, s: Tensor, z: Tensor, i: Tensor, j: Tensor) -> Te
     return s @ W_s.T + look_up(z @ W_z.T + layer.bias, i, j)
 
 
-def modulation_case(seed: int = 0):
-    """A layer, s (2, 12, 15, 8), z (2, 4, 5, 20) and rows and columns of codes."""
-    random = torch.Generator().manual_seed(seed)
-    layer = nn.Linear(28, 6)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=random))
-    s = torch.randn(2, 12, 15, 8, generator=random)
-    z = torch.randn(2, 4, 5, 20, generator=random)
-    i = torch.arange(12)[None, :, None] // 3
-    j = torch.arange(15)[None, None] // 3
-    return layer, s, z, i, j
-
-
-def modulation_is_right(f) -> None:
+def try_modulate(f) -> None:
+    i, j = torch.arange(12)[None, :, None] // 3, torch.arange(15)[None, None] // 3
     for seed in (0, 1):
-        layer, s, z, i, j = modulation_case(seed)
-        seen = torch.cat([s, look_up(z, i, j)], dim=-1)
-        got = f(layer, s, z, i, j)
-        require(
-            got.shape == (2, 12, 15, 6),
-            f"the result has shape (2, 12, 15, 6) here, yours {tuple(got.shape)}",
-        )
-        require(
-            close(got, layer(seen), 1e-4),
-            "the result must equal layer([s, z at (i, j)]): is the bias counted once? "
-            "Does s come before z? There is no ReLU here.",
-        )
-
-
-def modulation_is_cheap(f) -> None:
-    layer, s, z, i, j = modulation_case()
-    most = s.numel() * 6 + z.numel() * 6
-    count = multiplications(lambda: f(layer, s, z, i, j))
-    require(
-        count <= most,
-        f"{most:,} multiplications are enough here, yours took {count:,}: apply the "
-        "part of z before you look it up, not after",
-    )
-
-
-# diinn.3 ------------------------------------------------------------------------------
+        layer = nn.Linear(28, 6)
+        layer.weight.data, layer.bias.data = random(seed, 6, 28), random(seed + 2, 6)
+        s, z = random(seed + 4, 2, 12, 15, 8), random(seed + 6, 2, 4, 5, 20)
+        expected = layer(torch.cat([s, look_up(z, i, j)], dim=-1))
+        words = "must equal layer([s, z at (i, j)]): one bias, s before z, no ReLU"
+        require_close(f(layer, s, z, i, j), expected, words)
+    hint = "apply the part of z before you look it up, not after"
+    base.require_cheap(lambda: f(layer, s, z, i, j), 6 * (s.numel() + z.numel()), hint)
 
 
 def sine_of_grid(row: Tensor, col: Tensor, W_row: Tensor, W_col: Tensor, b: Tensor):
@@ -117,9 +142,7 @@ def sine_of_grid(row: Tensor, col: Tensor, W_row: Tensor, W_col: Tensor, b: Tens
 class CountWaves(TorchDispatchMode):
     """Counts the numbers that sin and cos are taken of."""
 
-    def __init__(self):
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.overloadpacket.__name__ in ("sin", "cos", "sin_", "cos_"):
@@ -127,56 +150,22 @@ class CountWaves(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def sine_case(h: int, w: int, D: int, seed: int = 0):
-    """Rows (h,), columns (w,), two weights and a bias (D,)."""
-    random = torch.Generator().manual_seed(seed)
-    weights = (3 * torch.randn(D, generator=random) for _ in range(3))
-    return pixel_centres(h), pixel_centres(w), *weights
-
-
-def sines_are_right(f) -> None:
-    for h, w, D in ((5, 7, 3), (6, 4, 9)):
-        row, col, W_row, W_col, b = sine_case(h, w, D)
-        expected = row[:, None, None] * W_row + col[:, None] * W_col + b
-        got = f(row, col, W_row, W_col, b)
-        require(
-            got.shape == (h, w, D),
-            f"{h} rows, {w} columns and {D} features give {(h, w, D)}, "
-            f"yours is {tuple(got.shape)}",
-        )
-        require(
-            close(got, expected.sin(), 1e-4),
-            "the result must equal sin(row W_row + col W_col + b): check the "
-            "addition theorem's signs, that b counts once, and rows before columns",
-        )
-
-
-def sines_are_few(f) -> None:
-    h, w, D = 30, 40, 8
-    with CountWaves() as waves:
-        f(*sine_case(h, w, D))
-    most = 2 * (h + w) * D
-    require(
-        waves.count <= most,
-        f"{most:,} sines and cosines are enough for {h} × {w} queries, yours took "
-        f"{waves.count:,}: take them of rows and of columns, not of the grid",
-    )
+def try_sine_of_grid(f) -> None:
+    for h, w, D in ((5, 7, 3), (6, 4, 9), (30, 40, 8)):
+        row, col, W_row, W_col, b = pixel_centres(h), pixel_centres(w), *random(0, 3, D)
+        expected = (row[:, None, None] * W_row + col[:, None] * W_col + b).sin()
+        with CountWaves() as waves:
+            got = f(row, col, W_row, W_col, b)
+        words = "must equal sin(row W_row + col W_col + b): b once, rows before columns"
+        require_close(got, expected, words)
+        most = 2 * (h + w) * D
+        words = f"{most:,} sines and cosines, of rows and of columns, are enough here"
+        require(waves.count <= most, f"{words}, yours took {waves.count:,}")
 
 
 EXERCISES = {
-    "diinn.1": Exercise(
-        local_offsets,
-        lambda f: f(6, 3),
-        (offsets_in_range, offsets_repeat, offsets_go_with_owners),
-    ),
-    "diinn.2": Exercise(
-        modulate,
-        lambda f: f(*modulation_case()),
-        (modulation_is_right, modulation_is_cheap),
-    ),
-    "diinn.3": Exercise(
-        sine_of_grid,
-        lambda f: f(*sine_case(2, 3, 1)),
-        (sines_are_right, sines_are_few),
-    ),
+    "diinn.1": Exercise(local_offsets, try_local_offsets),
+    "diinn.2": Exercise(modulate, try_modulate),
+    "diinn.3": Exercise(sine_of_grid, try_sine_of_grid),
 }
+check = checker(EXERCISES)

@@ -1,14 +1,148 @@
-"""Exercises of notebook 6."""
+"""Notebook 6, IDM: its diagram, its widget, its exercises."""
 
+from collections.abc import Generator
+
+import ipywidgets as ipw
+import numpy as np
 import torch
+from IPython.display import display
+from PIL import Image
 from torch import Tensor
 
-from asr_course.lessons.base import Exercise, close, require
-from asr_course.coords import nearest, pixel_centres, to_position
-from asr_course.diffusion import q_sample
-from asr_course.models.layers import look_up
+from asr_course import plots
+from asr_course.coords import nearest, output_size, pixel_centres, to_position
+from asr_course.diffusion import noise_source, q_sample, times
+from asr_course.images import to_tensor
+from asr_course.layers import look_up
+from asr_course.lessons import base, drawing
+from asr_course.lessons.base import Exercise, checker, random, require, require_close
+from asr_course.picture import LatestWins, Picture
+from asr_course.widgets import STEPS
 
-# idm.1 --------------------------------------------------------------------------------
+TrainingCurve = base.TrainingCurve
+
+
+def idea():
+    """A chain from noise to a picture, and one depth of the U-Net that walks it."""
+    figure, (left, right) = drawing.two_plots(10.6, 4.3, 1.6)
+    lr, own, up = plots.COLOURS[:3]
+    boxes = {
+        "T": (0, 0, "noise $y_T$", own),
+        "t": (0, -1.5, "noisy\npicture $y_t$", own),
+        "0": (0, -3, "picture $y_0$", own),
+        "U": (2.4, -1.5, "U-Net,\nonce a step", up),
+        "x": (2.4, -3, "low-resolution\npicture $x$", lr),
+    }
+    steps = [("U", (0.1, -0.75)), ("U", (0.1, -2.25))]
+    drawing.diagram(left, boxes, [("T", "t"), ("t", "0"), ("x", "U"), *steps])
+    boxes = {
+        "f": (0, 1.5, "$f_{i}$", lr),
+        "u": (0, 0, "$u_{i}$", own),
+        "s": (0, -1.5, "scale $s$", "0.6"),
+        "mix": (2.1, 0, "$a_i f_i + b_i u_i$", own),
+        "MLP": (4.4, 0, "implicit MLP,\nany size", up),
+        "next": (6.5, 0, "$u_{i-1}$", own),
+    }
+    arrows = [("f", "mix"), ("u", "mix"), ("s", "mix"), ("mix", "MLP"), ("MLP", "next")]
+    notes = [
+        (1.4, -1.2, "$a_i, b_i$"),
+        (0, 2.2, "LR features,\nof the same size"),
+        (0, 0.55, "decoder of the U-Net"),
+        (4.4, -1.5, "offsets to the\nnearest feature"),
+        (6.5, 0.7, "size of the\nskip connection"),
+    ]
+    drawing.diagram(right, boxes, [*arrows, ((4.4, -1.2), "MLP")], notes)
+    return figure
+
+
+class DenoisingPlayer(LatestWins):
+    """A sampler's way from noise to pictures, step by step.
+
+    model: an IDM. image: (H, W, 3) uint8, its low-resolution input. The slider "step"
+    runs through the chain. A new seed or scale draws a new one; `told` is the scale
+    that the model is told, where it shall differ from the true one.
+    """
+
+    def __init__(self, model, image: np.ndarray, samples: int = 4, scale: float = 8.0):
+        self.model, self.image, self.samples = model.eval(), image, samples
+        self.stills: list[tuple[Tensor, Tensor]] = []  # y and prediction, by step
+        wide = ipw.Layout(width="420px")
+        look = {"min": 1, "max": 12, "step": 0.1, "layout": wide}
+        self.step = ipw.IntSlider(STEPS, 0, STEPS, description="step", layout=wide)
+        self.play = ipw.Play(value=STEPS, max=STEPS, interval=150, repeat=True)
+        ipw.jslink((self.play, "value"), (self.step, "value"))
+        self.seed = ipw.BoundedIntText(max=10_000, description="seed")
+        self.scale = ipw.FloatSlider(scale, description="scale ×", **look)
+        self.told = ipw.FloatSlider(scale, description="told ×", **look)
+        self.picture, self.status = Picture(), ipw.HTML()
+        self.picture.layout = ipw.Layout(width="720px")
+        rows = (self.step, self.play), (self.scale, self.seed), (self.told,)
+        super().__init__([*map(ipw.HBox, rows), self.picture, self.status])
+        self.step.observe(lambda change: self.turn(), "value")
+        self.scale.observe(lambda change: self.tell_truth(), "value")
+        for control in (self.seed, self.told):
+            control.observe(lambda change: self.request(), "value")
+        self.request(now=True)
+
+    def tell_truth(self) -> None:
+        """Another scale: the network is told so, and one new chain is drawn."""
+        if self.told.value == self.scale.value:
+            self.request()
+        self.told.value = self.scale.value
+
+    def steps(self, watched: bool) -> Generator[str, None, tuple]:
+        """The chain that the controls ask for, its first seed and a note about it."""
+        size = output_size(self.image.shape[:2], self.scale.value)
+        lr = to_tensor(self.image).repeat(self.samples, 1, 1, 1)
+        lr = lr.to(next(self.model.parameters()).device)
+        seed = self.seed.value * self.samples  # another seed shares no picture
+        noise = noise_source(lr, size, seed)()
+        told, stills = self.told.value, [(noise, torch.ones_like(noise))]
+        note = "" if told == self.scale.value else f"; told that the scale is ×{told:g}"
+        for step in self.model.chain(lr, size, STEPS, seed, scale=told):
+            stills.append((step.y, step.y0))
+            yield f"sampling … {step.done}/{STEPS}"
+        return stills, seed, note
+
+    def _show(self, view: tuple) -> None:
+        self.stills, self.first_seed, self.note = view
+        self.turn()
+
+    def turn(self) -> None:
+        """Show the chosen step of the present film."""
+        if not self.stills or self.error:
+            return
+        number = self.step.value
+        self.picture.data = plots.to_png(self.render(number), 1)
+        rows, cols = self.stills[0][0].shape[2:]
+        gamma = self.model.gamma[times(self.model.options.steps, STEPS)[number]]
+        self.picture.alt = (
+            f"{self.samples} samples after step {number} of {STEPS}: above the noisy "
+            "pictures, below the pictures that the network predicts from them"
+        )
+        self.status.value = (
+            f"{self.image.shape[0]}×{self.image.shape[1]} → {rows}×{cols}, step "
+            f"{number} of {STEPS}, share of picture √γ = {gamma.sqrt():.2f}{self.note}"
+        )
+
+    def render(self, number: int, side: int = 128) -> Image.Image:
+        """The input, and for every sample y above and the predicted picture below."""
+        y, predicted = (0.5 + 0.5 * x for x in self.stills[number])
+        names = [f"seed {self.first_seed + k}" for k in range(len(y))]
+        titles = ["input", *names, "", *["predicted"] * len(y)]
+        pictures = [self.image, *y, np.full_like(self.image, 255), *predicted]
+        return plots.gallery(pictures, titles, side, columns=len(y) + 1)
+
+    def show(self, numbers=(0, 5, 10, 15, 20, STEPS), side: int = 96) -> None:
+        """Display the widget, and stills of one sample for readers without a kernel."""
+        display(self)
+        if self.stills:
+            above, below = zip(*(self.stills[n] for n in numbers), strict=True)
+            pictures = [0.5 + 0.5 * x[0] for x in (*above, *below)]
+            titles = [f"step {n}" for n in numbers] + ["predicted"] * len(numbers)
+            sheet = plots.gallery(pictures, titles, side, columns=len(numbers))
+            text = "above y, below the picture that the network predicts"
+            plots.show(sheet, f"One sample after steps {numbers}: {text}")
 
 
 def noisy(y0: Tensor, level: float, noise: Tensor) -> Tensor:
@@ -16,46 +150,21 @@ def noisy(y0: Tensor, level: float, noise: Tensor) -> Tensor:
     return q_sample(y0, torch.as_tensor(level), noise)
 
 
-def noise_case(seed: int = 0):
+def noise_case() -> tuple[Tensor, Tensor]:
     """A picture and noise, (3, 40, 50) each, both of variance one."""
-    random = torch.Generator().manual_seed(seed)
-    y0 = torch.randn(3, 40, 50, generator=random)
-    return y0 / y0.std(), torch.randn(3, 40, 50, generator=random)
+    y0 = random(0, 3, 40, 50)
+    return y0 / y0.std(), random(1, 3, 40, 50)
 
 
-def noise_has_ends(f) -> None:
+def try_noisy(f) -> None:
     y0, noise = noise_case()
-    got = f(y0, 1.0, noise)
-    require(
-        got.shape == y0.shape,
-        f"a picture {tuple(y0.shape)} stays one, yours is {tuple(got.shape)}",
-    )
-    require(close(got, y0), "at level 1 nothing but the picture is left")
-    require(close(f(y0, 0.0, noise), noise), "at level 0 nothing but noise is left")
-
-
-def noise_keeps_variance(f) -> None:
-    y0, noise = noise_case()
+    require_close(f(y0, 1.0, noise), y0, "at level 1 nothing but the picture is left")
+    require_close(f(y0, 0.0, noise), noise, "at level 0 nothing but noise is left")
     for level in (0.3, 0.6, 0.8):
         variance = f(y0, level, noise).var().item()
-        require(
-            abs(variance - 1) < 0.05,
-            f"picture and noise have variance 1, and so has their mixture: at level "
-            f"{level} yours has {variance:.2f}; shares of a variance add up squared",
-        )
-
-
-def noise_share_is_level(f) -> None:
-    y0, noise = noise_case()
+        require(abs(variance - 1) < 0.05, f"the variance stays 1, not {variance:.2f}")
     share = (f(y0, 0.6, noise) * y0).mean() / y0.square().mean()
-    require(
-        abs(share - 0.6) < 0.05,
-        f"the picture's share is the level itself, 0.6; yours is {share:.2f}: "
-        "the level is sqrt(gamma) already",
-    )
-
-
-# idm.2 --------------------------------------------------------------------------------
+    require(abs(share - 0.6) < 0.05, f"the picture's share is 0.6, not {share:.2f}")
 
 
 def ddim_step(y: Tensor, y0: Tensor, now: float, then: float) -> Tensor:
@@ -64,34 +173,14 @@ def ddim_step(y: Tensor, y0: Tensor, now: float, then: float) -> Tensor:
     return then * y0 + (1 - then**2) ** 0.5 * noise
 
 
-def step_stays(f) -> None:
+def try_ddim_step(f) -> None:
     y0, y = noise_case()
-    got = f(y, y0, 0.5, 0.5)
-    require(
-        got.shape == y.shape,
-        f"the result has y's shape, {tuple(y.shape)}, not {tuple(got.shape)}",
-    )
-    require(close(got, y), "a step from a level to the same level changes nothing")
-
-
-def step_arrives(f) -> None:
-    y0, y = noise_case()
-    require(close(f(y, y0, 0.3, 1.0), y0), "a step to level 1 ends at the picture y0")
-
-
-def step_keeps_noise(f) -> None:
-    y0, noise = noise_case()
+    same = f(y, y0, 0.5, 0.5)
+    require_close(same, y, "a step from a level to the same level changes nothing")
+    require_close(f(y, y0, 0.3, 1.0), y0, "a step to level 1 ends at the picture y0")
     for now, then in ((0.2, 0.7), (0.6, 0.9)):
-        got = f(noisy(y0, now, noise), y0, now, then)
-        require(
-            close(got, noisy(y0, then, noise)),
-            "where y is a noisy y0, the step must keep that very noise and make it "
-            f"weaker: from level {now} to {then} it does not; levels are sqrt(gamma) "
-            "already",
-        )
-
-
-# idm.3 --------------------------------------------------------------------------------
+        got = f(noisy(y0, now, y), y0, now, then)
+        require_close(got, noisy(y0, then, y), "keep the noise that is in y, weaker")
 
 
 def implicit_up(h: Tensor, size: tuple[int, int], mlp) -> Tensor:
@@ -107,69 +196,25 @@ def implicit_up(h: Tensor, size: tuple[int, int], mlp) -> Tensor:
     return mlp(torch.cat([z, offsets], dim=-1))
 
 
-def feature_case(rows: int = 3, cols: int = 5) -> Tensor:
-    """A feature map (2, 4, rows, cols)."""
-    return torch.randn(2, 4, rows, cols, generator=torch.Generator().manual_seed(0))
-
-
-def up_has_size(f) -> None:
+def try_implicit_up(f) -> None:
+    h = random(0, 2, 4, 3, 5)
     for size in ((6, 10), (7, 9), (3, 5), (20, 8)):
-        got = f(feature_case(), size, lambda x: x)
-        require(
-            got.shape == (2, *size, 6),
-            f"2 maps with 4 channels, asked for {size[0]} rows and {size[1]} columns, "
-            f"give the MLP (2, {size[0]}, {size[1]}, 6): four features and two "
-            f"offsets. Yours are {tuple(got.shape)}; rows first?",
-        )
-
-
-def up_takes_nearest(f) -> None:
-    h = feature_case()
+        got, words = f(h, size, lambda x: x), f"{size} need four features, two offsets"
+        require(got.shape == (2, *size, 6), f"{words}: yours is {tuple(got.shape)}")
     got = f(h, (6, 10), lambda x: x[..., :4])
-    expected = h.repeat_interleave(2, 2).repeat_interleave(2, 3).movedim(1, -1)
-    require(
-        close(got, expected),
-        "at twice the size each feature serves 2 × 2 pixels, and stands before the "
-        "offsets: yours takes others",
-    )
-    offsets = f(h, (7, 9), lambda x: x[..., 4:])
-    require(
-        offsets.abs().max() <= 1 + 1e-4,
-        "no pixel is further than half a feature from the nearest one, so offsets lie "
-        f"in [-1, 1]; from 3 × 5 to 7 × 9 yours reach {offsets.abs().max():.2f}",
-    )
-
-
-def up_knows_offsets(f) -> None:
-    got = f(feature_case(2, 2), (6, 4), lambda x: x[..., 4:])
-    rows = torch.tensor([-2 / 3, 0, 2 / 3]).repeat(2)
-    cols = torch.tensor([-0.5, 0.5]).repeat(2)
-    require(
-        close(got[0, :, 0, 0], rows),
-        "down the rows the offsets at ×3 are -2/3, 0, 2/3, and again; they come before "
-        f"those of columns: you have {[round(x, 2) for x in got[0, :, 0, 0].tolist()]}",
-    )
-    require(
-        close(got[0, 0, :, 1], cols),
-        "along the columns the offsets at ×2 are -1/2, 1/2, and again: you have "
-        f"{[round(x, 2) for x in got[0, 0, :, 1].tolist()]}",
-    )
+    twice = h.repeat_interleave(2, 2).repeat_interleave(2, 3).movedim(1, -1)
+    require_close(got, twice, "at twice the size a feature serves 2 × 2 pixels")
+    largest = f(h, (7, 9), lambda x: x[..., 4:]).abs().max()
+    require(largest <= 1 + 1e-4, f"offsets lie in [-1, 1], yours reach {largest:.2f}")
+    got = f(h[:, :, :2, :2], (6, 4), lambda x: x[..., 4:])[0]
+    rows, cols = torch.tensor([-2 / 3, 0, 2 / 3]).repeat(2), torch.tensor([-0.5, 0.5])
+    require_close(got[:, 0, 0], rows, "at ×3 row offsets, the first, are -2/3, 0, 2/3")
+    require_close(got[0, :, 1], cols.repeat(2), "at ×2 column offsets are -1/2, 1/2")
 
 
 EXERCISES = {
-    "idm.1": Exercise(
-        noisy,
-        lambda f: f(noise_case()[0], 0.5, noise_case()[1]),
-        (noise_has_ends, noise_keeps_variance, noise_share_is_level),
-    ),
-    "idm.2": Exercise(
-        ddim_step,
-        lambda f: f(*noise_case(), 0.5, 0.8),
-        (step_stays, step_arrives, step_keeps_noise),
-    ),
-    "idm.3": Exercise(
-        implicit_up,
-        lambda f: f(feature_case(), (6, 10), lambda x: x),
-        (up_has_size, up_takes_nearest, up_knows_offsets),
-    ),
+    "idm.1": Exercise(noisy, try_noisy),
+    "idm.2": Exercise(ddim_step, try_ddim_step),
+    "idm.3": Exercise(implicit_up, try_implicit_up),
 }
+check = checker(EXERCISES)

@@ -1,15 +1,133 @@
-"""Exercises of notebook 1."""
+"""Notebook 1, LIIF: its diagram, its widget, its exercises."""
 
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from asr_course import coords
-from asr_course.lessons.base import Exercise, close, require
-from asr_course.models import layers
+from asr_course import layers, plots
+from asr_course.coords import corners, make_coord, split_axes
+from asr_course.images import resize, to_pixels, to_tensor
+from asr_course.lessons import base
+from asr_course.lessons.base import Exercise, checker, random, require, require_close
+from asr_course.metrics import make_pair, predict, psnr, to_luma
 from asr_course.models.liif import LIIFOptions
 from asr_course.render import render
 
-# liif.1 -------------------------------------------------------------------------------
+TrainingCurve, effects = base.TrainingCurve, base.effects
+train_variant = base.train_variant
+
+
+def draw_ensemble(plot, y: float, x: float, codes, words: str) -> None:
+    """The query (y, x), four codes (row, col), and the rectangle that weighs each."""
+    for k, (row, col) in enumerate(codes):
+        colour, (far_row, far_col) = plots.COLOURS[k], codes[3 - k]
+        width, height = far_col - x, far_row - y  # to the code diagonally opposite
+        look = {"facecolor": colour, "edgecolor": colour, "alpha": 0.45}
+        plot.add_patch(plt.Rectangle((x, y), width, height, **look))
+        label = words.format(
+            code=f"$z_{{{k // 2}{k % 2}}}$", weight=abs(width * height)
+        )
+        plot.text(x + width / 2, y + height / 2, label, ha="center", va="center")
+        plot.plot(col, row, "o", color=colour, markersize=12)
+    plot.plot(x, y, "o", color="black", markersize=8)
+
+
+def idea():
+    """Four latent codes around a query, and the rectangle that weighs each of them."""
+    figure, plot = plt.subplots(figsize=(5.2, 5.2))
+    codes = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    draw_ensemble(plot, 0.4, 0.62, codes, "weight of\n{code}: {weight:.2f}")
+    for row, col in codes:
+        side = 0.17 if col else -0.17
+        plot.text(col + side, row, f"$z_{{{row}{col}}}$", ha="center", va="center")
+    style = {"arrowstyle": "->"}
+    plot.annotate("query $x$", (0.62, 0.4), (0.62, -0.3), arrowprops=style, ha="center")
+    for edge in (-0.5, 0.5, 1.5):
+        plot.axhline(edge, color="0.7", linewidth=1)
+        plot.axvline(edge, color="0.7", linewidth=1)
+    plot.set(xlim=(-0.5, 1.5), ylim=(1.5, -0.5), aspect="equal")
+    plot.set(xlabel="column, in low-resolution pixels", ylabel="row")
+    plot.set(xticks=[0, 1], yticks=[0, 1])
+    return figure
+
+
+class LatentProbe(base.PixelProbe):
+    """Which latent codes answer at a query, and what each predicts (local ensemble)."""
+
+    @torch.inference_mode()
+    def ensemble(self, row: float, col: float) -> list[tuple]:
+        """Of the four codes around a coordinate: (row, col), weight, RGB in [0, 1]."""
+        queries = split_axes(torch.tensor([[[[row, col]]]]))
+        skip = 0
+        if self.model.options.skip:
+            skip = layers.bilinear(self.features.lr.movedim(1, -1), queries)
+        codes = corners(queries, self.image.shape[:2])
+        colours = self.model.ensemble(self.features, queries, self.cell)
+        found = []
+        for code, (weight, rgb) in zip(codes, colours, strict=True):
+            rgb = ((rgb + skip) * 0.5 + 0.5)[0, 0, 0].numpy()
+            found.append(((int(code.row), int(code.col)), float(weight), rgb))
+        return found
+
+    def render(self, row: float, col: float):
+        """The neighbourhood with its four rectangles; below, the four colours."""
+        codes, weights, colours = zip(*self.ensemble(row, col), strict=True)
+        H, W = self.image.shape[:2]
+        y, x = (row + 1) * H / 2 - 0.5, (col + 1) * W / 2 - 0.5
+        figure, plot = plt.subplots(figsize=(4.2, 5))
+        plot.imshow(self.image)
+        draw_ensemble(plot, y, x, codes, "")
+        bottom = round(y) + 2.5
+        blend = sum(w * rgb for w, rgb in zip(weights, colours, strict=True))
+        for k, rgb in enumerate([*colours, blend]):
+            place = round(x) + k - 2.4, bottom + 0.1
+            edge = plots.COLOURS[k] if k < 4 else "black"
+            look = {"facecolor": rgb.clip(0, 1), "edgecolor": edge, "linewidth": 3}
+            plot.add_patch(plt.Rectangle(place, 0.8, 0.6, **look))
+            words = f"{weights[k]:.2f}" if k < 4 else "sum"
+            plot.text(round(x) + k - 2, bottom + 1, words, ha="center")
+        plot.set(xlim=(round(x) - 2.5, round(x) + 2.5), ylim=(bottom + 1.1, bottom - 5))
+        plot.axis("off")
+        return figure
+
+
+def protocol_effects(model, pictures: dict, scale: float) -> list[dict]:
+    """How far each choice of a protocol alone moves the mean PSNR: rows of dB.
+
+    Starts from the protocol "liif" on {name: uint8 picture} and changes one thing at
+    a time: who made the input, which channels count, the border, the rounding.
+    """
+    border, scores = math.ceil(scale), []
+    for picture in pictures.values():
+        lr, hr = make_pair(picture, scale, "liif")
+        truth, size = to_tensor(hr)[0], lr.shape[:2]
+        luma = to_luma(truth)
+        small = F.interpolate(truth[None], size, mode="bicubic")[0]
+        inputs = {
+            "input by MATLAB's imresize": resize(hr, size, "matlab"),
+            "input by torch, antialiased": resize(hr, size, "torch"),
+            "input by torch without antialiasing": to_pixels(small),
+        }
+        sr = predict(model, lr, hr.shape[:2], "liif")
+        y, rounded = to_luma(sr), to_luma(to_tensor(to_pixels(sr))[0])
+        row = {
+            "protocol liif: Pillow input, Y, border ceil(s)": psnr(y, luma, border),
+            "RGB instead of Y": psnr(sr, truth, border),
+            "no border left out": psnr(y, luma),
+            "border s + 6 instead of s": psnr(y, luma, border + 6),
+            "output rounded to 8 bits": psnr(rounded, luma, border),
+        }
+        for choice, other in inputs.items():
+            sr = predict(model, other, hr.shape[:2], "liif")
+            row[choice] = psnr(to_luma(sr), luma, border)
+        scores.append(row)
+    means = {choice: float(np.mean([s[choice] for s in scores])) for choice in row}
+    first = next(iter(means.values()))
+    return [{"choice": c, "psnr": m, "change": m - first} for c, m in means.items()]
 
 
 def owners(n_pixels: int, n_cells: int) -> Tensor:
@@ -18,49 +136,22 @@ def owners(n_pixels: int, n_cells: int) -> Tensor:
     return (2 * i + 1) * n_cells // (2 * n_pixels)
 
 
-def owners_in_range(f) -> None:
+def try_owners(f) -> None:
     for pixels, cells in ((12, 4), (10, 4), (33, 10)):
         got = torch.as_tensor(f(pixels, cells))
-        require(
-            got.shape == (pixels,),
-            f"{pixels} output pixels need {pixels} answers, not {tuple(got.shape)}",
-        )
-        require(not got.is_floating_point(), "the answers are indices: whole numbers")
-        require(
-            got.min() == 0 and got.max() == cells - 1,
-            f"indices for {cells} low-resolution pixels run from 0 to {cells - 1}",
-        )
-
-
-def owners_share_equally(f) -> None:
+        whole = got.shape == (pixels,) and not got.is_floating_point()
+        require(whole, f"{pixels} output pixels need {pixels} whole numbers")
+        right = got.min() == 0 and got.max() == cells - 1
+        require(right, f"of {cells} pixels the indices are 0 to {cells - 1}")
     for scale in (1, 2, 3, 7):
         counts = torch.bincount(torch.as_tensor(f(5 * scale, 5)), minlength=5)
-        require(
-            (counts == scale).all(),
-            f"at ×{scale} every low-resolution pixel holds {scale} output pixels, "
-            f"yours hold {counts.tolist()}: are you half a pixel off?",
-        )
-
-
-def owners_break_ties_upward(f) -> None:
+        require((counts == scale).all(), f"at ×{scale} each holds {scale}: {counts}")
     got = torch.as_tensor(f(5, 2)).tolist()
-    require(
-        got == [0, 0, 1, 1, 1],
-        "at ×2.5 output pixel 2 lies exactly on the border; it belongs to the one "
-        f"further on: [0, 0, 1, 1, 1], not {got}",
-    )
-
-
-def owners_are_exact(f) -> None:
+    words = f"at ×2.5 the pixel on the border goes with the one further on, not {got}"
+    require(got == [0, 0, 1, 1, 1], words)
     for pixels, cells in ((7500, 3000), (99_999, 33_333), (10_007, 4001)):
-        require(
-            (torch.as_tensor(f(pixels, cells)) == owners(pixels, cells)).all(),
-            f"{pixels} pixels over {cells}: some answers are one off; floating point "
-            "rounds, so use whole numbers only",
-        )
-
-
-# liif.2 -------------------------------------------------------------------------------
+        right = (torch.as_tensor(f(pixels, cells)) == owners(pixels, cells)).all()
+        require(right, f"{pixels} over {cells}: rounding errors; use whole numbers")
 
 
 def bilinear(grid: Tensor, coord: Tensor) -> Tensor:
@@ -68,150 +159,65 @@ def bilinear(grid: Tensor, coord: Tensor) -> Tensor:
     return layers.bilinear(grid, coord)
 
 
-def ramp(rows: int, cols: int) -> tuple[Tensor, Tensor]:
-    """A picture that is a linear function of its coordinates, and points inside it."""
-    coord = coords.make_coord((rows, cols))[None]  # (1, H, W, 2)
-    inside = coords.make_coord((23, 31))[None] * (1 - 1 / min(rows, cols))
-    return torch.stack([plane(coord), 2 - plane(coord)], dim=-1), inside
-
-
 def plane(coord: Tensor) -> Tensor:
-    """3 row - 2 col + 0.5: unequal slopes, so that swapped axes show."""
-    return 3 * coord[..., 0] - 2 * coord[..., 1] + 0.5
+    """Two linear functions of a coordinate; their unequal slopes tell axes apart."""
+    value = 3 * coord[..., 0] - 2 * coord[..., 1] + 0.5
+    return torch.stack([value, 2 - value], dim=-1)
 
 
-def bilinear_keeps_samples(f) -> None:
-    grid = torch.rand(2, 5, 7, 3, generator=torch.Generator().manual_seed(0))
-    centres = coords.make_coord((5, 7)).expand(2, 5, 7, 2)
-    require(
-        close(f(grid, centres), grid),
-        "at the centre of a pixel the answer is that pixel, at the border and for "
-        "every picture in the batch",
-    )
-
-
-def bilinear_draws_ramps(f) -> None:
+def try_bilinear(f) -> None:
+    grid, centres = random(0, 2, 5, 7, 3), make_coord((5, 7)).expand(2, 5, 7, 2)
+    require_close(f(grid, centres), grid, "on its centre a pixel is itself, in all B")
     for rows, cols in ((6, 6), (9, 5)):
-        grid, inside = ramp(rows, cols)
-        require(
-            close(f(grid, inside)[..., 0], plane(inside)),
-            "between centres a linear ramp must stay a linear ramp: are the weights "
-            "swapped between the neighbours, or rows taken for columns?",
-        )
-
-
-def bilinear_repeats_border(f) -> None:
-    grid, _ = ramp(4, 6)
-    far = coords.make_coord((5, 5))[None] * 1.3  # some points lie outside the picture
-    require(
-        close(f(grid, far), bilinear(grid, far)),
-        "beyond the outermost centres the border pixel is repeated",
-    )
-
-
-def bilinear_scattered(f) -> None:
-    grid, _ = ramp(6, 6)
-    points = torch.rand(1, 17, 1, 2, generator=torch.Generator().manual_seed(1)) - 0.5
-    require(
-        close(f(grid, points), bilinear(grid, points)),
-        "scattered points (B, Q, 1, 2) must work too, not only regular grids",
-    )
-
-
-# liif.3 -------------------------------------------------------------------------------
+        ramp, inside = plane(make_coord((rows, cols)))[None], make_coord((23, 31))[None]
+        inside = inside * (1 - 1 / min(rows, cols))
+        require_close(f(ramp, inside), plane(inside), "a linear ramp must stay one")
+    far = make_coord((5, 5))[None] * 1.3  # some points lie outside
+    require_close(f(ramp, far), bilinear(ramp, far), "outside, the border repeats")
+    points = 0.3 * random(1, 1, 17, 1, 2)
+    require_close(f(ramp, points), bilinear(ramp, points), "points may be scattered")
 
 
 def self_ensemble(model, lr: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mean of the model's answers to the eight flips and transpositions of `lr`."""
+    """Mean of the model's outputs for the eight flips and transpositions of `lr`."""
     total = 0
     for turned in (False, True):
         for flips in ((), (-1,), (-2,), (-2, -1)):
-            seen = lr.transpose(-1, -2) if turned else lr
-            target = size[::-1] if turned else size
-            answer = render(model, seen.flip(flips), target).flip(flips)
-            total = total + (answer.transpose(-1, -2) if turned else answer)
+            x, target = (lr.mT, size[::-1]) if turned else (lr, size)
+            sr = render(model, x.flip(flips), target).flip(flips)
+            total = total + (sr.mT if turned else sr)
     return total / 8
 
 
 class Pinned(layers.ImplicitModel):
-    """A stand-in model whose answer depends on where the query is, as none should."""
+    """A model whose output depends on where the query is, as none should."""
 
     def __init__(self):
-        super().__init__(torch.nn.Identity(), LIIFOptions(skip=True))
+        super().__init__(nn.Identity(), LIIFOptions(skip=True))
         self.encoder.radius = 0
-        self.seen = torch.nn.Parameter(torch.zeros(()))
+        self.weight = nn.Parameter(torch.zeros(()))
 
-    def predict(self, features, coord, cell):
-        row, col = coord[..., :1], coord[..., 1:]  # (B, h, w, 1)
+    def predict(self, features, queries, cell):
+        row, col = (axis[..., None] for axis in queries)
         lean = 0.3 * row + 0.1 * col + 0.2 * row**2  # flips alone do not cancel row^2
-        return lean.expand(*coord.shape[:3], 3)
+        return lean.expand(*queries.shape, 3)
 
 
-def pinned_case() -> tuple[torch.nn.Module, Tensor, tuple[int, int]]:
-    """A model, a picture of 6 x 9 pixels and an output size."""
-    lr = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(2))
-    return Pinned(), lr, (15, 22)
-
-
-def ensemble_has_size(f) -> None:
-    model, lr, size = pinned_case()
-    got = f(model, lr, size)
-    require(
-        tuple(got.shape) == (3, *size),
-        f"a {size} output has shape {(3, *size)}, yours {tuple(got.shape)}: a "
-        "transposed input needs a transposed size, and its answer turning back",
-    )
-
-
-def ensemble_is_fair(f) -> None:
-    model, lr, size = pinned_case()
-    plain = f(model, lr, size)
+def try_self_ensemble(f) -> None:
+    model, lr, size = case = Pinned(), random(2, 1, 3, 6, 9).sigmoid(), (15, 22)
+    plain = f(*case)
+    require(plain.shape == (3, *size), "transpose the size too, and the output back")
     for dims in ((-1,), (-2,)):
-        require(
-            close(f(model, lr.flip(dims), size).flip(dims), plain),
-            "flip the input, and the output must flip with it, exactly; is every "
-            "answer flipped back, and are all flips there?",
-        )
-    turned = f(model, lr.transpose(-1, -2), size[::-1]).transpose(-1, -2)
-    require(
-        close(turned, plain),
-        "transpose the input, and the output must transpose with it; are there eight "
-        "variants, four of them transposed?",
-    )
-
-
-def ensemble_is_mean(f) -> None:
-    model, lr, size = pinned_case()
-    require(
-        close(f(model, lr, size), self_ensemble(model, lr, size)),
-        "the result is the mean of the eight answers, each counted once",
-    )
+        flipped = f(model, lr.flip(dims), size).flip(dims)
+        require_close(flipped, plain, "where the input is flipped, the output must be")
+    turned = f(model, lr.mT, size[::-1]).mT
+    require_close(turned, plain, "where the input is transposed, the output must be")
+    require_close(plain, self_ensemble(*case), "the result is the mean of all eight")
 
 
 EXERCISES = {
-    "liif.1": Exercise(
-        owners,
-        lambda f: f(6, 3),
-        (
-            owners_in_range,
-            owners_share_equally,
-            owners_break_ties_upward,
-            owners_are_exact,
-        ),
-    ),
-    "liif.2": Exercise(
-        bilinear,
-        lambda f: f(torch.zeros(1, 2, 2, 1), torch.zeros(1, 1, 1, 2)),
-        (
-            bilinear_keeps_samples,
-            bilinear_draws_ramps,
-            bilinear_repeats_border,
-            bilinear_scattered,
-        ),
-    ),
-    "liif.3": Exercise(
-        self_ensemble,
-        lambda f: f(*pinned_case()),
-        (ensemble_has_size, ensemble_is_fair, ensemble_is_mean),
-    ),
+    "liif.1": Exercise(owners, try_owners),
+    "liif.2": Exercise(bilinear, try_bilinear),
+    "liif.3": Exercise(self_ensemble, try_self_ensemble),
 }
+check = checker(EXERCISES)

@@ -2,43 +2,48 @@ r"""DIIN: queries as nodes of a graph, their features as heat that spreads.
 
 Dai, Wang, Guo, Wang and Zhu, "DIIN: Diffusion Iterative Implicit Network for
 Arbitrary-scale Super-resolution", IJCAI 2025. The authors' code was not public; what
-the paper leaves open is ours and says so below.
+the paper leaves open is ours, and marked.
 
     dz_i / dt = sum_j S_ij (z_j - z_i)           (Eq. 1; a step in time: Eq. 2)
     S_ij = w_ij / sum_l w_il                     w_ij = 1 + cos(q_i, k_j)  (Eq. 5, 6)
-    P    = S V, without the n x n matrix S       (Eq. 12 and 13)
-    A    = softmax(cos(Q, K_D) / tau)            n queries listen to M tokens (Eq. 15)
+    P    = S V                                   diffusion (Eq. 12 and 13)
+    A    = softmax(cos(Q, K_D) / tau)            attention to M tokens (Eq. 15)
     H    = W (P + A V_D) + alpha Z               one layer (Eq. 16)
-    Z'   = H + MLP(H)                            ours
-    D'   = sigma D^ + (1 - sigma) D              D^ = softmax_n(Norm(A^T)) Z' (Eq. 17)
+    D'   = sigma D^ + (1 - sigma) D              tokens are refined (Eq. 17)
 
-The names differ by a letter: DIINN has two interactive branches, DIIF slices of groups,
-DIIN diffusion. None of them is a diffusion model in the sense of IDM.
+The parts are in diin_layers.py, their order is here. (Names differ by a letter: DIINN
+has interactive branches, DIIF slices, DIIN diffusion of features, IDM that of pixels.)
 
 Letters: B batch, C channels, H W low-resolution grid, h w queries, n = h w, M tokens,
-d features of a query.
+d features of a query; Z features, Q K V linear maps of them, K_D V_D of the tokens D.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_course.coords import neighbours, snap, split_axes, to_position
+from asr_course.coords import Queries, neighbours, snap, to_position
 from asr_course.errors import UserError
-from asr_course.models.layers import (
-    MLP,
+from asr_course.layers import (
     Features,
-    NonLocalModel,
-    Sums,
+    ImplicitModel,
+    count_weights,
     look_up,
-    precise,
+    relative_cell,
     start_at_zero,
 )
+from asr_course.models.diin_layers import (
+    CrossAttention,
+    DiffusionLayer,
+    PositionAwareEmbedding,
+    Refinement,
+    token_moments,
+)
+from asr_course.totals import in_one_pass, present
 
 
 @dataclass(frozen=True)
@@ -63,204 +68,33 @@ class DIINOptions:
             )
 
 
-SIZES = {
-    "paper": DIINOptions(),
-    "laptop": DIINOptions(width=64, tokens=32),
-    "tiny": DIINOptions(width=32, tokens=16),
-}
-
-ABLATIONS = {
-    "full": {},
-    "-c": {"dictionary": False},
-    "-p": {"paeb": False},
-    "-a": {"dictionary": False, "paeb": False},
-    "-d": {"diffusion": "identity"},
-    "N=1": {"layers": 1},
-    "N=3": {"layers": 3},
-    "N=4": {"layers": 4},
-}
-
-
-def rates(q: Tensor, k: Tensor) -> Tensor:
-    """S, the share of node j in what node i hears: (..., n, d) twice to (..., n, n).
-
-    The definition (Eq. 5 and 6), quadratic in n. Rows sum to one.
-    """
-    weight = 1 + F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2)
-    return weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-6)
-
-
-@dataclass(frozen=True)
-class Heat(Sums):
-    """The sums over nodes in Eq. 12 and 13, float64; keys k have length one."""
-
-    number: Tensor  # N
-    values: Tensor  # (B, 1, d) sum of v
-    keys: Tensor  # (B, d, 1) sum of k
-    both: Tensor  # (B, d, d) sum of k v^T
-
-
-def heat(k: Tensor, v: Tensor) -> Heat:
-    """What nodes (B, n, d) add to them."""
-    k, v = precise(F.normalize(k, dim=-1)).transpose(1, 2), precise(v)
-    number = torch.tensor(v.shape[1], device=v.device)
-    return Heat(number, v.sum(1, keepdim=True), k.sum(2, keepdim=True), k @ v)
-
-
-def diffuse(q: Tensor, total: Heat) -> Tensor:
-    """P = S V without S: (B, n, d), at a cost linear in n (Eq. 12 and 13)."""
-    values, keys, both = (
-        (part / total.number).to(q) for part in (total.values, total.keys, total.both)
-    )
-    q = F.normalize(q, dim=-1)
-    return (values + q @ both) / (1 + q @ keys).clamp(min=1e-6)
-
-
-class CrossAttention(nn.Module):
-    """Every feature listens to the tokens that it resembles (Eq. 14 and 15)."""
-
-    def __init__(self, width: int, reduction: int):
-        super().__init__()
-        self.q = nn.Linear(width, width // reduction)
-        self.k = nn.Linear(width, width // reduction)
-        self.v = nn.Linear(width, width)
-        self.log_tau = nn.Parameter(torch.tensor(0.25).log())  # tau stays above 0
-
-    def attend(self, x: Tensor, D: Tensor) -> Tensor:
-        """A: (B, n, d) and tokens (B, M, d) to (B, n, M); rows sum to one."""
-        q, k = F.normalize(self.q(x), dim=-1), F.normalize(self.k(D), dim=-1)
-        return (q @ k.transpose(1, 2) / self.log_tau.exp()).softmax(dim=-1)
-
-    def forward(self, x: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-        """What x hears (B, n, d), and A."""
-        A = self.attend(x, D)
-        return A @ self.v(D), A
-
-
-@dataclass(frozen=True)
-class Moments(Sums):
-    """Of each token's column of A, over all nodes, float64."""
-
-    number: Tensor  # nodes
-    total: Tensor  # (B, M)
-    squares: Tensor  # (B, M)
-
-
-@dataclass(frozen=True)
-class SoftmaxSum(Sums):
-    """A softmax-weighted sum over some nodes, so that two of them add up.
-
-    exp() of a large number overflows; all are taken relative to the largest so far.
-    """
-
-    peak: Tensor  # (B, M, 1) the largest exponent
-    weight: Tensor  # (B, M, 1) sum of exp(exponent - peak)
-    total: Tensor  # (B, M, d) sum of exp(exponent - peak) x
-
-    def __add__(self, other: "SoftmaxSum") -> "SoftmaxSum":
-        peak = torch.maximum(self.peak, other.peak)
-        a, b = (self.peak - peak).exp(), (other.peak - peak).exp()
-        return SoftmaxSum(
-            peak,
-            a * self.weight + b * other.weight,
-            a * self.total + b * other.total,
-        )
-
-
-class Refinement(nn.Module):
-    """Tokens move towards the features that listened to them most (Eq. 17).
-
-    The paper's "Norm" is instance normalisation over the nodes, as in the token
-    dictionary that it follows (ATD). Its shift would cancel in the softmax.
-    """
-
-    def __init__(self, tokens: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(tokens))
-        self.sigma_logit = nn.Parameter(torch.zeros(()))  # sigma starts at 1/2
-
-    def moments(self, A: Tensor) -> Moments:
-        """What nodes add to mean and variance: their rows of A (B, n, M)."""
-        A = precise(A)
-        number = torch.tensor(A.shape[1], device=A.device)
-        return Moments(number, A.sum(dim=1), A.square().sum(dim=1))
-
-    def gather(self, A: Tensor, x: Tensor, moments: Moments) -> SoftmaxSum:
-        """What nodes x (B, n, d), with their rows of A, add to D^."""
-        mean = moments.total / moments.number  # (B, M)
-        variance = (moments.squares / moments.number - mean.square()).clamp(min=0)
-        norm = (A - mean[:, None]) * (variance + 1e-5).rsqrt()[:, None]  # (B, n, M)
-        exponent = (norm * self.scale).transpose(1, 2)  # (B, M, n)
-        peak = exponent.detach().amax(dim=-1, keepdim=True)
-        part = (exponent - peak).exp()
-        return SoftmaxSum(peak, part.sum(dim=-1, keepdim=True), part @ precise(x))
-
-    def forward(self, D: Tensor, found: SoftmaxSum) -> Tensor:
-        """The next dictionary (B, M, d)."""
-        sigma = self.sigma_logit.sigmoid()
-        return sigma * (found.total / found.weight).to(D) + (1 - sigma) * D
-
-
-class DiffusionLayer(nn.Module):
-    """Eq. 16, and then a small MLP on every query alone (ours, see `DIIN`)."""
-
-    def __init__(self, options: DIINOptions):
-        super().__init__()
-        d = options.width
-        self.mixes = options.diffusion == "cosine"
-        self.qkv = nn.Linear(d, 3 * d if self.mixes else d)
-        if options.dictionary:
-            self.listen = CrossAttention(d, options.reduction)
-        self.out = nn.Linear(d, d)
-        self.alpha = nn.Parameter(torch.ones(()))
-        self.hidden, self.answer = nn.Linear(d, d), nn.Linear(d, d)
-
-    def project(self, z: Tensor, part: int) -> Tensor:
-        """q, k or v (part 0, 1, 2): (B, n, d) to (B, n, d)."""
-        d = z.shape[-1]
-        rows = slice(part * d, (part + 1) * d)
-        return F.linear(z, self.qkv.weight[rows], self.qkv.bias[rows])
-
-    def gather(self, z: Tensor) -> Heat:
-        """What nodes z (B, n, d) add to the sums of this layer."""
-        return heat(self.project(z, 1), self.project(z, 2))
-
-    def diffused(self, z: Tensor, total: Heat | None) -> Tensor:
-        """P (B, n, d), what diffusion brings; v itself where S is the identity."""
-        return diffuse(self.project(z, 0), total) if self.mixes else self.qkv(z)
-
-    def forward(self, z: Tensor, P: Tensor, heard: Tensor | float) -> Tensor:
-        """(B, n, d): from before, from other queries, and from the dictionary."""
-        z = self.out(P + heard) + self.alpha * z
-        return z + self.answer(F.gelu(self.hidden(z)))
-
-
-class PositionAwareEmbedding(nn.Module):
-    """Position and pixel size modulate what was sampled (PAEB, Eq. 9)."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.place = MLP(8, [width], width)
-        self.cell = MLP(2, [width], width)
-        self.fuse = nn.Linear(width, 2 * width)
-
-    def forward(self, sampled: Tensor, offsets: Tensor, pixel: Tensor) -> Tensor:
-        """(B, h, w, d), (B, h, w, 8) and (B, 2) to (B, h, w, d)."""
-        e = self.place(offsets) + self.cell(pixel)[:, None, None]
-        gain, shift = self.fuse(e).chunk(2, dim=-1)
-        return sampled * (1 + gain) + shift
-
-
-class DIIN(NonLocalModel):
+class DIIN(ImplicitModel):
     """Diffusion iterative implicit network.
 
     With one dictionary for all layers, the matrices that the paper names are too few
-    for its parameter counts (0.47 to 0.53 M for a layer at d = 256), at any r. Ours
-    adds an MLP to each layer, has r = 4 and M = 128, and prints the same 2.2, 2.7, 3.2
-    and 3.7 M for N = 1 ... 4. The head is ours too. Where tokens meet latent codes only
-    the attention is used; that block's values (65,792 weights at d = 256) are counted
-    as part of the paper's block, and idle.
+    for its parameter counts (0.47 to 0.53 M a layer at d = 256), at any r. Ours adds an
+    MLP to each layer and a head, has r = 4 and M = 128, and counts the same 2.2, 2.7,
+    3.2 and 3.7 M for N = 1 ... 4. The values of `first` (65,792 weights) are idle.
     """
+
+    name = "diin"
+    is_nonlocal = True
+    Options = DIINOptions
+    SIZES = {
+        "paper": DIINOptions(),
+        "laptop": DIINOptions(width=64, tokens=32),
+        "tiny": DIINOptions(width=32, tokens=16),
+    }
+    ABLATIONS = {
+        "full": {},
+        "-c": {"dictionary": False},
+        "-p": {"paeb": False},
+        "-a": {"dictionary": False, "paeb": False},
+        "-d": {"diffusion": "identity"},
+        "N=1": {"layers": 1},
+        "N=3": {"layers": 3},
+        "N=4": {"layers": 4},
+    }
 
     def __init__(self, encoder: nn.Module, options: DIINOptions):
         super().__init__(encoder, options)
@@ -281,79 +115,85 @@ class DIIN(NonLocalModel):
         if options.skip:
             start_at_zero(self.head[-1])
 
-    @property
-    def sums(self) -> tuple[str, ...]:
-        N, dictionary = self.options.layers, self.options.dictionary
-        mixes = self.options.diffusion == "cosine" or (dictionary and N > 1)
-        queries = mixes * N + dictionary * max(0, N - 2)
-        return ("latents",) * (2 * dictionary) + ("queries",) * queries
-
-    def content(self, latent: Tensor) -> Tensor:
+    def grid_features(self, latent: Tensor) -> Tensor:
         """A quarter of d for each latent code: (B, H, W, d / 4)."""
         return self.project(latent.movedim(1, -1))
 
-    def sample(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """Z_0 (B, n, d): the four codes around, each by its share (Eq. 9 to 11)."""
-        _, H, W, _ = features.content.shape
-        rows, cols = split_axes(coord)
-        rows, cols = snap(to_position(rows, H)), snap(to_position(cols, W))
-        seen, offsets = [], []
-        for i, row, row_share in neighbours(rows, H):
-            for j, col, col_share in neighbours(cols, W):
-                share = (row_share * col_share)[..., None]
-                seen.append(share * look_up(features.content, i, j))
-                offsets += [axis.expand(coord.shape[:3]) for axis in (2 * row, 2 * col)]
-        sampled, offsets = torch.cat(seen, dim=-1), torch.stack(offsets, dim=-1)
+    def sample(self, features: Features, queries: Queries, cell: Tensor) -> Tensor:
+        """Z_0 (B, n, d): the four codes around, each times its weight (Eq. 9 to 11)."""
+        _, H, W, _ = features.grid.shape
+        rows = snap(to_position(queries.rows, H))
+        cols = snap(to_position(queries.cols, W))
+        codes, offsets = [], []
+        for i, row, row_weight in neighbours(rows, H):
+            for j, col, col_weight in neighbours(cols, W):
+                weight = (row_weight * col_weight)[..., None]
+                codes.append(weight * look_up(features.grid, i, j))
+                offsets.append(Queries(2 * row, 2 * col).grid())
+        z = torch.cat(codes, dim=-1)  # (B, h, w, d)
         if self.options.paeb:
-            pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
-            z = self.embed(sampled, offsets, pixel)
+            offsets = torch.cat(offsets, dim=-1)  # (B, h, w, 8)
+            z = self.embed(z, offsets, relative_cell(cell, features))
         else:
-            z = self.embed(sampled)
+            z = self.embed(z)
         return z.flatten(1, 2)
 
-    def meet(self, features: Features) -> Generator:
-        """The dictionary before layer 1: tokens that have met the latent codes."""
-        D = self.tokens.repeat(len(features.latent), 1, 1)  # (B, M, d)
-        seen = cache(partial(self.listen_to_latents, features, D))
-        refine = self.refine[0]
-        (moments,) = yield [lambda: refine.moments(seen()[0])]
-        (found,) = yield [lambda: refine.gather(*seen(), moments)]
-        return refine(D, found)
+    def init_tokens(self, features: Features, total: Callable) -> Tensor:
+        """The dictionary D before layer 1 (B, M, d): tokens refined by latent codes."""
+        D = self.tokens.repeat(len(features.latent), 1, 1)
 
-    def listen_to_latents(self, features: Features, D: Tensor):
-        """A (B, H W, M), and the latent codes as wide as queries, (B, H W, d)."""
-        x = self.lift(features.latent.flatten(2).transpose(1, 2))
-        return self.first.attend(x, D), x
+        @cache  # computed at most once, and not at all where both sums are known
+        def attention() -> tuple[Tensor, Tensor]:
+            rows, cols = features.inner
+            latent = features.latent[:, :, rows, cols]
+            x = self.lift(latent.flatten(2).transpose(1, 2))  # (B, H W, d)
+            return self.first.attend(x, D), x
 
-    def answer(self, features: Features, coord: Tensor, cell: Tensor) -> Generator:
-        """The colours (B, h, w, 3), on the way asking for sums over all queries.
+        moments = total(lambda: token_moments(attention()[0]), once=True)
+        new = total(lambda: self.refine[0].summarise(*attention(), moments), once=True)
+        return self.refine[0](D, new)
 
-        A pass over the queries brings all the sums that are ready for it: layer 1 asks
-        for its heat and the moments of A; from layer 2 on a layer asks for its heat and
-        for the tokens that the layer before refines, and then, if these are needed
-        once more, for the moments of its own A.
-        """
-        N, dictionary = self.options.layers, self.options.dictionary
-        D = (yield from self.meet(features)) if dictionary else None
-        z = self.sample(features, coord, cell)  # (B, n, d)
-        heard, A, moments = 0.0, None, None
-        if dictionary:
-            heard, A = self.layers[0].listen(z, D)  # (B, n, d), (B, n, M)
+    def predict(
+        self,
+        features: Features,
+        queries: Queries,
+        cell: Tensor,
+        total: Callable = present,
+    ) -> Tensor:
+        """(B, h, w, 3), normalised. Sums that are ready together share one pass."""
+        dictionary = self.options.dictionary
+        D = self.init_tokens(features, total) if dictionary else None  # (B, M, d)
+        z = self.sample(features, queries, cell)  # (B, n, d)
         for k, layer in enumerate(self.layers):
-            again = dictionary and k + 1 < N  # the tokens will be refined once more
-            wanted = [partial(layer.gather, z)] if layer.mixes else []
-            if dictionary and k > 0:
-                wanted.append(partial(self.refine[k].gather, A, z, moments))
-            elif again:
-                wanted.append(partial(self.refine[1].moments, A))
-            found = list((yield wanted)) if wanted else []
-            P = layer.diffused(z, found.pop(0) if layer.mixes else None)
-            if dictionary and k > 0:
-                D = self.refine[k](D, found.pop())
-                heard, A = layer.listen(z, D)
-                if again:
-                    (moments,) = yield [partial(self.refine[k + 1].moments, A)]
-            elif again:
-                moments = found.pop()
-            z = layer(z, P, heard)  # (B, n, d)
-        return self.head(z).view(*coord.shape[:3], 3)
+            if not dictionary:
+                attn, heat = 0, total(layer.heat, z) if layer.mixes else ()
+            elif k == 0:
+                attn, A = layer.cross_attention(z, D)  # Eq. 14 and 15
+                heat, moments = total(in_one_pass, (layer.heat, z), (token_moments, A))
+            else:
+                softmax_sum = self.refine[k].summarise, A, z, moments
+                heat, new_D = total(in_one_pass, (layer.heat, z), softmax_sum)
+                D = self.refine[k](D, new_D)  # Eq. 17
+                attn, A = layer.cross_attention(z, D)
+                if k + 1 < len(self.layers):
+                    moments = total(token_moments, A)
+            z = layer(z, layer.diffuse(z, heat), attn)  # Eq. 12, 13 and 16
+        return self.head(z).view(*queries.shape, 3)
+
+    def macs(self, latents: int, queries: int, scale: float) -> int:
+        """Multiplications of the formulas as printed, without the encoder."""
+        L, P, o = latents, queries, self.options
+        d, M = o.width, o.tokens
+        attention = d * d // o.reduction + M * d // o.reduction  # Q, and Q K_D^T
+        tokens = M * d // o.reduction * d + M * d * d  # K_D and V_D
+        total = L * count_weights(self.project)
+        total += P * count_weights(self.embed, self.head)
+        for k, layer in enumerate(self.layers):
+            total += P * count_weights(layer.qkv, layer.out, layer.hidden, layer.output)
+            total += P * 2 * d * d if layer.mixes else 0
+            total += (P * (attention + M * d) + tokens) if o.dictionary else 0
+            total += P * M * d if o.dictionary and k + 1 < o.layers else 0  # Eq. 17
+        if o.dictionary:
+            latent_part = d * self.encoder.channels + attention + M * d
+            total += L * latent_part + tokens - M * d * d  # no values there
+        return total

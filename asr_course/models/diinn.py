@@ -6,28 +6,35 @@ Neural Network", WACV 2023.
     m_0 = relu(W_0 z + b_0)             s_0 = m_0 sin(W'_0 p + b'_0)       (Eq. 2, 3)
     m_i = relu(W_i [s_i-1, z] + b_i)    s_i = m_i sin(W'_i s_i-1 + b'_i)   (Eq. 4, 5)
 
-z is the latent code nearest to the query with its 3 x 3 neighbourhood, p the way from
-that code's centre to the query and the pixel size, m_i the modulation branch and s_i
-the synthesis branch; a last linear layer turns s into a colour. One code answers for
+z is the latent code nearest to the query with its 3 x 3 neighbourhood, p the offset
+from that code's centre to the query and the pixel size, m_i the modulation branch and
+s_i the synthesis branch; a last linear layer turns s into a colour. One code answers
 a query, and there is no ensemble.
+
+Why it is fast: W [s, z] = W_s s + W_z z, and W_z z + b needs no query. Where the branch
+never reads s, whole layers need none. With `init_pos` z itself depends on the query.
 
 Letters: B batch, C channels, H W low-resolution grid, h w queries, D hidden features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_course.coords import nearest, split_axes, to_position
+from asr_course.coords import Queries, nearest_code
 from asr_course.errors import UserError
-from asr_course.models.layers import (
+from asr_course.layers import (
     Features,
     ImplicitModel,
+    count_weights,
     look_up,
     on_grid,
+    relative_cell,
     start_at_zero,
     unfold,
 )
@@ -41,9 +48,9 @@ class DIINNOptions:
     # What modulation layer i reads: "m" m_i-1 (a, b: Eq. 6), "mz" m_i-1 and z
     # (c, d: Eq. 7), "sz" s_i-1 and z (e, f: Eq. 4).
     modulation_input: Literal["m", "mz", "sz"] = "sz"
-    init_pos: bool = False  # a, c, e: weigh z by a sine of p first (Eq. 8 and 9)
-    # The pixel size that the network is told: the paper says 1/s, the official code
-    # gives the area of an output pixel in input pixels.
+    init_pos: bool = False  # a, c, e: multiply z by a sine of p first (Eq. 8 and 9)
+    # The pixel size that the network is given: the paper says 1/s, the official code
+    # takes the area of an output pixel in input pixels.
     scale_input: Literal["1/s", "area"] = "1/s"
     sine: bool = True  # ours: False puts ReLU where the synthesis branch has a sine
     skip: bool = False  # ours, not the paper's: add the bilinearly enlarged input
@@ -53,39 +60,27 @@ class DIINNOptions:
             raise UserError("hidden needs at least one width, for example (64, 64)")
 
 
-SIZES = {
-    "paper": DIINNOptions(),
-    "laptop": DIINNOptions(hidden=(64, 64, 64), skip=True),
-    "tiny": DIINNOptions(hidden=(48, 48, 48), skip=True),
-}
-
-# The paper's Table 5, and two that are ours.
-ABLATIONS = {
-    "(f)": {},
-    "(e)": {"init_pos": True},
-    "(d)": {"modulation_input": "mz"},
-    "(c)": {"modulation_input": "mz", "init_pos": True},
-    "(b)": {"modulation_input": "m"},
-    "(a)": {"modulation_input": "m", "init_pos": True},
-    "area": {"scale_input": "area"},
-    "no sine": {"sine": False},
-}
-
-
-def nearest_code(coord: Tensor, size: tuple[int, int]):
-    """The latent code that holds each query: (rows, cols, row offset, col offset).
-
-    Offsets lead from the code's centre to the query, in low-resolution pixels, and
-    lie in [-1/2, 1/2]. Every tensor broadcasts to (B, h, w).
-    """
-    rows, cols = split_axes(coord)
-    rows, cols = to_position(rows, size[0]), to_position(cols, size[1])
-    i, j = nearest(rows, size[0]), nearest(cols, size[1])
-    return i, j, rows - i, cols - j
-
-
 class DIINN(ImplicitModel):
     """Dual interactive implicit neural network."""
+
+    name = "diinn"
+    Options = DIINNOptions
+    SIZES = {
+        "paper": DIINNOptions(),
+        "laptop": DIINNOptions(hidden=(64, 64, 64), skip=True),
+        "tiny": DIINNOptions(hidden=(48, 48, 48), skip=True),
+    }
+    # The paper's Table 5, and two that are ours.
+    ABLATIONS = {
+        "(f)": {},
+        "(e)": {"init_pos": True},
+        "(d)": {"modulation_input": "mz"},
+        "(c)": {"modulation_input": "mz", "init_pos": True},
+        "(b)": {"modulation_input": "m"},
+        "(a)": {"modulation_input": "m", "init_pos": True},
+        "area": {"scale_input": "area"},
+        "no sine": {"sine": False},
+    }
 
     def __init__(self, encoder: nn.Module, options: DIINNOptions):
         super().__init__(encoder, options)
@@ -104,98 +99,83 @@ class DIINN(ImplicitModel):
 
     @property
     def radius(self) -> int:
-        return self.encoder.radius + 1  # unfolding
+        return self.encoder.radius + 1  # the 3 x 3 neighbourhood
 
-    def wave(self, x: Tensor) -> Tensor:
+    def activation(self, x: Tensor) -> Tensor:
         """What stands between the layers of the synthesis branch."""
         return x.sin() if self.options.sine else x.relu()
 
     def pixel_size(self, features: Features, cell: Tensor) -> Tensor:
         """rho (B, 1): 1/s, or the area ratio 1/s^2; s is the axes' geometric mean."""
-        pixel = cell * cell.new_tensor(features.lr.shape[-2:]) / 2  # (B, 2), is 1/s
-        area = pixel.prod(dim=1, keepdim=True)
+        area = (relative_cell(cell, features) / 2).prod(dim=1, keepdim=True)
         return area if self.options.scale_input == "area" else area.sqrt()
 
-    def predict_plain(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """The method as the paper writes it: (B, h, w, 3), normalised."""
-        size = coord.shape[:3]
-        i, j, *offset = nearest_code(coord, features.latent.shape[-2:])
-        z = look_up(unfold(features.latent).movedim(1, -1), i, j)  # (B, h, w, 9C)
-        z = z.expand(*size, -1)
-        rho = self.pixel_size(features, cell)[:, None].expand(*size[:2], size[2])
-        p = [2 * axis.expand(size) for axis in offset]
-        p = torch.stack([*p, rho], dim=-1)  # (B, h, w, 3)
-        if self.initial:
-            p = self.initial(p).sin()  # (B, h, w, 9C)
-            z = p * z
-        m = self.modulation[0](z).relu()  # (B, h, w, D), so are all below
-        s = m * self.wave(self.synthesis[0](p))
-        for modulate, synthesise in zip(
-            self.modulation[1:], self.synthesis[1:], strict=True
-        ):
-            seen = {"m": [m], "mz": [m, z], "sz": [s, z]}[self.options.modulation_input]
-            m = modulate(torch.cat(seen, dim=-1)).relu()
-            s = m * self.wave(synthesise(s))
-        return self.last(s)
+    def modulations(self, linear: Callable) -> list[Tensor]:
+        """The part of each modulation layer that depends on z alone, (..., D) each.
 
-    def content(self, latent: Tensor) -> Tensor:
-        """What the modulation branch owes to z alone, once per code: (B, H, W, sum D).
-
-        W [s, z] = W_s s + W_z z, and W_z z + b needs no query. Where the branch never
-        reads s, whole layers need none. With `init_pos` z itself depends on the query.
+        linear(weight, bias): z mapped by these.
         """
-        if self.initial:
-            return super().content(latent)
         first, *rest = self.modulation
-        m = on_grid(latent, first.weight, first.bias).relu()  # (B, H, W, D)
+        m = linear(first.weight, first.bias).relu()
         parts = [m]
         for layer in rest:
-            width = m.shape[-1]
-            W_before, W_z = layer.weight[:, :width], layer.weight[:, width:]
+            W_before = layer.weight[:, : m.shape[-1]]  # of s or m, of the layer before
+            W_z = layer.weight[:, m.shape[-1] :]
             if self.options.modulation_input == "m":
                 m = layer(m).relu()
+            elif self.options.modulation_input == "mz":
+                m = (linear(W_z, layer.bias) + m @ W_before.T).relu()
             else:
-                part = on_grid(latent, W_z, layer.bias)
-                reads_m = self.options.modulation_input == "mz"
-                m = (part + m @ W_before.T).relu() if reads_m else part
+                m = linear(W_z, layer.bias)  # W_s s and ReLU follow, query by query
             parts.append(m)
-        return torch.cat(parts, dim=-1)
+        return parts
+
+    def grid_features(self, latent: Tensor) -> Tensor:
+        """All `modulations` of a code: (B, H, W, sum D). With `init_pos`: z."""
+        if self.initial:
+            return unfold(latent).movedim(1, -1)  # (B, H, W, 9C)
+        return torch.cat(self.modulations(partial(on_grid, latent)), dim=-1)
 
     def branches(
-        self, features: Features, coord: Tensor, cell: Tensor
+        self, features: Features, queries: Queries, cell: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Layer by layer: modulation m, sine, and their product s, (B, h, w, D) each.
-
-        As in `predict_plain` without `init_pos`, but `content` is looked up.
-        """
-        i, j, row, col = nearest_code(coord, features.latent.shape[-2:])
-        parts = features.content.split(self.options.hidden, dim=-1)
-        first, *rest = self.synthesis
-        W_row, W_col, W_rho = first.weight.T  # (D,) each
+        """Layer by layer m_i, the sine, and their product s_i: (B, h, w, D) each."""
+        code = nearest_code(queries, features.grid.shape[1:3])
+        row, col = 2 * code.row_offset[..., None], 2 * code.col_offset[..., None]
         rho = self.pixel_size(features, cell)[:, None, None]  # (B, 1, 1, 1)
+        first, *rest = self.synthesis
+        before = self.initial or first
+        W_row, W_col, W_rho = before.weight.T  # (D,) each
         # On a regular grid both summands are small: (B, h, 1, D) and (B, 1, w, D).
-        angle = 2 * row[..., None] * W_row + (rho * W_rho + first.bias)
-        angle = angle + 2 * col[..., None] * W_col
-        m, wave = look_up(parts[0], i, j), self.wave(angle)
-        yield m, wave, (s := m * wave)
-        interact = self.options.modulation_input == "sz"
-        for modulate, synthesise, part in zip(
-            self.modulation[1:], rest, parts[1:], strict=True
+        angle = row * W_row + (rho * W_rho + before.bias) + col * W_col
+        if self.initial:
+            p = angle.sin()  # (B, h, w, 9C), Eq. 8 and 9
+            z = p * look_up(features.grid, code.row, code.col)
+            angle, parts = first(p), iter(self.modulations(partial(F.linear, z)))
+        else:
+            grids = features.grid.split(self.options.hidden, dim=-1)
+            parts = (look_up(grid, code.row, code.col) for grid in grids)
+        m, wave = next(parts), self.activation(angle)
+        s = m * wave
+        yield m, wave, s
+        for modulate, synthesise, m in zip(
+            self.modulation[1:], rest, parts, strict=True
         ):
-            m = look_up(part, i, j)  # (B, h, w, D), a fresh tensor
-            if interact:
+            if self.options.modulation_input == "sz":
                 W_s = modulate.weight[:, : s.shape[-1]]
                 m = m.add_(s @ W_s.T).relu_()
-            wave = self.wave(synthesise(s))
-            yield m, wave, (s := m * wave)
+            wave = self.activation(synthesise(s))
+            s = m * wave
+            yield m, wave, s
 
-    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
+    def predict(self, features: Features, queries: Queries, cell: Tensor) -> Tensor:
         """The last layer of the synthesis branch as a colour: (B, h, w, 3)."""
-        if self.initial:
-            return self.predict_plain(features, coord, cell)
-        for _, _, s in self.branches(features, coord, cell):
-            deepest = s
-        return self.last(deepest)
+        *_, (_, _, s) = self.branches(features, queries, cell)
+        return self.last(s)
+
+    def macs(self, latents: int, queries: int, scale: float) -> int:
+        """Multiplications of the formula as printed, without the encoder."""
+        return queries * (count_weights(self) - count_weights(self.encoder))
 
 
 def linears(inputs, outputs) -> nn.ModuleList:

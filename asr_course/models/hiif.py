@@ -1,42 +1,41 @@
-"""HIIF: a position in base two, digit by digit, and queries that hear from each other.
+"""HIIF: a position in base two, digit by digit, and attention over all queries.
 
 Jiang, Kwan, Peng, Gao, Zhang, Zhu, Sole and Bull, "HIIF: Hierarchical Encoding based
 Implicit Image Function for Continuous Super-resolution", CVPR 2025. No code of the
 authors' was public; "code" below is a public re-implementation (data in tests/golden).
 
     digit_l = floor(2^(l+1) t) mod 2                 t: place between four latent codes
-    x_0 = F_0([z_00, z_01, z_10, z_11, 2/s, digit_0])
-    x   = A_2(A_1(x_0))                              linear attention over all queries
-    x_l = F_l([x, digit_l])                          l = 1 ... L-1; the last gives RGB
+    x_0 = A_2(A_1(F_0([z_00, z_01, z_10, z_11, 2/s, digit_0])))
+    x_l = F_l([x_l-1, digit_l])                      l = 1 ... L-1; the last gives RGB
 
-Attention without softmax needs of all queries together only a small matrix, the sum of
-k^T v. It can be gathered piece by piece, so an output can be drawn in pieces of any
-size without changing it: see `NonLocalModel`.
+A_1 and A_2 are in linear_attention.py; they need sums over all queries, which `total`
+brings (see asr_course.totals).
 
 Letters: B batch, C channels, H W low-resolution grid, h w queries, N heads, d features
 of a head, L levels.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_course.coords import TIE, split_axes, to_position
+from asr_course.coords import TIE, Queries, to_position
 from asr_course.encoders import conv
 from asr_course.errors import UserError
-from asr_course.models.layers import (
+from asr_course.layers import (
     Features,
-    NonLocalModel,
-    Sums,
+    ImplicitModel,
+    count_weights,
     look_up,
-    precise,
+    relative_cell,
     start_at_zero,
 )
+from asr_course.models.linear_attention import LinearAttention
+from asr_course.totals import present
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class HIIFOptions:
     hierarchical: bool = True  # v1-H: False gives level 0 the plain place instead
     multi_scale: bool = True  # v2-MS: False gives all digits to level 0
     attention: bool = True  # v3-MH: False leaves both attention blocks out
-    # "code": values are k^T v / n, and layer normalisation is on k and v. "paper", its
-    # Eq. 10 as printed: (k^T q) / sqrt(n), which grows with the number of queries.
+    # Whose attention, see linear_attention.py. "code" also multiplies each latent code
+    # by LIIF's weight S_t / S before they are set side by side; "paper" does not.
     variant: Literal["code", "paper"] = "code"
     skip: bool = True  # the paper's own: add the bilinearly enlarged input
 
@@ -60,23 +59,6 @@ class HIIFOptions:
             raise UserError(
                 f"width must be a multiple of heads, not {self.width} and {self.heads}"
             )
-
-
-SIZES = {
-    "paper": HIIFOptions(),
-    "laptop": HIIFOptions(width=64, inner=64, heads=8),
-    "tiny": HIIFOptions(width=32, inner=48, heads=4),
-}
-
-# The paper's ablations (its tables are missing from the text that we have), and its
-# attention as printed.
-ABLATIONS = {
-    "full": {},
-    "v1-H": {"hierarchical": False},
-    "v2-MS": {"multi_scale": False},
-    "v3-MH": {"attention": False},
-    "as printed": {"variant": "paper"},
-}
 
 
 def digits(place: Tensor, levels: int) -> Tensor:
@@ -89,91 +71,53 @@ def digits(place: Tensor, levels: int) -> Tensor:
     return ((place + TIE).clamp(0, 1)[..., None] * power).floor() % 2
 
 
-def square(position: Tensor, n: int):
-    """The latent codes before and after a position: (index, share) twice, and place.
+def bracket(position: Tensor, n: int):
+    """The latent codes before and after a position: (index, weight) twice, and place.
 
-    The shares sum to one, half each where both are the same border pixel. The place,
-    in [0, 1), counts from the code before, or back from the first one. (There the
-    public code adds 1 / n, a slip of units that would make tiles differ.)
+    The weights sum to one, half each where both are the same border pixel. The place,
+    in [0, 1) inside a picture, counts from the code before, or back from the first. (At
+    the border the public code adds 1 / n, in other units: tiles would differ.)
     """
     low = (position + TIE).floor()
     before, after = low.clamp(0, n - 1).long(), (low + 1).clamp(0, n - 1).long()
     place = (position - before).clamp(max=1)
-    share = torch.where(before == after, 0.5, place.clamp(min=0))
+    weight = torch.where(before == after, 0.5, place.clamp(min=0))
     place = torch.where(low < 0, -position, place.clamp(min=0))
-    return (before, 1 - share), (after, share), place
+    return (before, 1 - weight), (after, weight), place
 
 
 class Level(nn.Module):
-    """F_l: normalise, a hidden layer, GELU, an answer."""
+    """F_l: normalisation, a hidden layer, GELU, an output layer."""
 
     def __init__(self, inputs: int, inner: int, outputs: int):
         super().__init__()
         self.norm = nn.LayerNorm(inputs)
-        self.hidden, self.answer = nn.Linear(inputs, inner), nn.Linear(inner, outputs)
+        self.hidden, self.output = nn.Linear(inputs, inner), nn.Linear(inner, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., inputs) -> (..., outputs)
-        return self.answer(F.gelu(self.hidden(self.norm(x))))
+        return self.output(F.gelu(self.hidden(self.norm(x))))
 
 
-@dataclass(frozen=True)
-class Products(Sums):
-    """What attention needs of all queries together."""
-
-    matrix: Tensor  # (B, N, d, d) sum of k^T v, or of k^T q
-    number: Tensor  # of queries
-
-
-def pairs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """What each query hears from each other, pair by pair: (..., n, d) three times.
-
-    The same numbers as q (k^T v) / n, quadratic in n.
-    """
-    return (q @ k.transpose(-1, -2) / q.shape[-2]) @ v
-
-
-class LinearAttention(nn.Module):
-    """q (k^T v) over all queries, in two steps: sum k^T v, then give it to everyone."""
-
-    def __init__(self, width: int, heads: int, variant: str):
-        super().__init__()
-        self.heads, self.variant = heads, variant
-        self.qkv = nn.Linear(width, 3 * width)
-        self.norm_k = nn.LayerNorm(width // heads)
-        self.norm_other = nn.LayerNorm(width // heads)  # of v ("code") or q ("paper")
-        if variant == "code":
-            self.mix1, self.mix2 = nn.Linear(width, width), nn.Linear(width, width)
-
-    def project(self, x: Tensor, part: int) -> Tensor:
-        """q, k or v (part 0, 1, 2) of queries (B, h, w, C): (B, N, h w, d)."""
-        shape = (self.heads, 3, -1)  # the rows of every head: first q, then k, then v
-        weight = self.qkv.weight.unflatten(0, shape)[:, part].flatten(0, 1)
-        bias = self.qkv.bias.unflatten(0, shape)[:, part].flatten()
-        y = F.linear(x, weight, bias).flatten(1, 2)
-        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def gather(self, x: Tensor) -> Products:
-        """What queries add to the sum, float64."""
-        k = self.norm_k(self.project(x, 1))
-        other = self.norm_other(self.project(x, 2 if self.variant == "code" else 0))
-        matrix = precise(k).transpose(-1, -2) @ precise(other)
-        return Products(matrix, torch.tensor(k.shape[2], device=k.device))
-
-    def forward(self, x: Tensor, total: Products) -> Tensor:
-        """Every query hears from all: (B, h, w, C)."""
-        if self.variant == "code":
-            mean = total.matrix / total.number
-            heard = self.project(x, 0) @ mean.to(x)  # (B, N, h w, d)
-        else:
-            heard = self.project(x, 2) @ (total.matrix / total.number.sqrt()).to(x)
-        y = heard.transpose(1, 2).reshape(x.shape) + x
-        if self.variant == "paper":
-            return y
-        return self.mix2(F.gelu(self.mix1(y))) + x
-
-
-class HIIF(NonLocalModel):
+class HIIF(ImplicitModel):
     """Hierarchical encoding based implicit image function."""
+
+    name = "hiif"
+    is_nonlocal = True
+    Options = HIIFOptions
+    SIZES = {
+        "paper": HIIFOptions(),
+        "laptop": HIIFOptions(width=64, inner=64, heads=8),
+        "tiny": HIIFOptions(width=32, inner=48, heads=4),
+    }
+    # The paper's ablations (its tables are missing from the text that we have), and
+    # its attention as printed.
+    ABLATIONS = {
+        "full": {},
+        "v1-H": {"hierarchical": False},
+        "v2-MS": {"multi_scale": False},
+        "v3-MH": {"attention": False},
+        "as printed": {"variant": "paper"},
+    }
 
     def __init__(self, encoder: nn.Module, options: HIIFOptions):
         super().__init__(encoder, options)
@@ -193,69 +137,61 @@ class HIIF(NonLocalModel):
         self.attention = nn.ModuleList(
             [LinearAttention(C, options.heads, options.variant) for _ in range(blocks)]
         )
-        start_at_zero(self.levels[-1].answer)
-
-    @property
-    def sums(self) -> tuple[str, ...]:
-        return ("queries",) * len(self.attention)
+        start_at_zero(self.levels[-1].output)
 
     @property
     def radius(self) -> int:
         return self.encoder.radius + 1  # the projection
 
-    def content(self, latent: Tensor) -> Tensor:
+    def grid_features(self, latent: Tensor) -> Tensor:
         """Latent codes of C channels: (B, H, W, C)."""
         return self.project(latent).movedim(1, -1)
 
-    def first(self, features: Features, coord: Tensor, cell: Tensor):
-        """What level 0 reads (B, h, w, 4C + 2), and where queries are (B, h, w, 2)."""
-        _, H, W, _ = features.content.shape
-        size = coord.shape[:3]
-        rows, cols = split_axes(coord)
-        *row_codes, row_place = square(to_position(rows, H), H)
-        *col_codes, col_place = square(to_position(cols, W), W)
-        seen = []
-        for i, row_share in row_codes:
-            for j, col_share in col_codes:
-                z = look_up(features.content, i, j)  # (B, h, w, C)
+    def codes(self, features: Features, queries: Queries, cell: Tensor):
+        """Four codes and 2 / s (B, h, w, 4C + 2); the place between them (.., 2)."""
+        _, H, W, _ = features.grid.shape
+        *row_codes, row_place = bracket(to_position(queries.rows, H), H)
+        *col_codes, col_place = bracket(to_position(queries.cols, W), W)
+        z = []
+        for i, row_weight in row_codes:
+            for j, col_weight in col_codes:
+                z.append(look_up(features.grid, i, j))  # (B, h, w, C)
                 if self.options.variant == "code":
-                    z = z * (row_share * col_share)[..., None]
-                seen.append(z)
-        pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
-        seen.append(pixel[:, None, None].expand(*size, 2))
-        place = [row_place.expand(size), col_place.expand(size)]
-        return torch.cat(seen, dim=-1), torch.stack(place, dim=-1)
+                    z[-1] = z[-1] * (row_weight * col_weight)[..., None]
+        cell = relative_cell(cell, features)[:, None, None]  # (B, 1, 1, 2)
+        inputs = torch.cat([*z, cell.expand(*queries.shape, 2)], dim=-1)
+        return inputs, Queries(row_place, col_place).grid()
 
-    def start(self, features, coord, cell, given: Tensor | None = None):
-        """x_0 (B, h, w, C), and what each later level is told (L - 1 tensors)."""
-        seen, place = self.first(features, coord, cell)
-        options = self.options
-        found = digits(place, options.levels) if given is None else given
-        found = found.movedim(-1, 0)  # (L, B, h, w, 2)
-        told = [place.new_empty(*place.shape[:3], 0)] * (options.levels - 1)
-        if not options.hierarchical:
-            at_zero = place
-        elif not options.multi_scale:
-            at_zero = torch.cat(list(found), dim=-1)
-        else:
-            at_zero, *told = found
-        return self.levels[0](torch.cat([seen, at_zero], dim=-1)), told
-
-    def answer(
+    def predict(
         self,
         features: Features,
-        coord: Tensor,
+        queries: Queries,
         cell: Tensor,
-        given: Tensor | None = None,
-    ) -> Generator:
-        """The colours (B, h, w, 3), asking for two sums over all queries.
-
-        given: digits (B, h, w, 2, L) in place of our own.
-        """
-        x, told = self.start(features, coord, cell, given)
+        total: Callable = present,
+        own_digits: Tensor | None = None,
+    ) -> Tensor:
+        """(B, h, w, 3), normalised. own_digits (B, h, w, 2, L): in place of ours."""
+        options = self.options
+        inputs, place = self.codes(features, queries, cell)
+        digit = digits(place, options.levels) if own_digits is None else own_digits
+        digit = digit.unbind(-1)  # L times (B, h, w, 2)
+        nothing = [place[..., :0]] * (options.levels - 1)
+        if not options.hierarchical:
+            at_zero, later = place, nothing
+        elif not options.multi_scale:
+            at_zero, later = torch.cat(digit, dim=-1), nothing
+        else:
+            at_zero, *later = digit
+        x = self.levels[0](torch.cat([inputs, at_zero], dim=-1))  # (B, h, w, C)
         for block in self.attention:
-            (total,) = yield [partial(block.gather, x)]
-            x = block(x, total)
-        for level, part in zip(self.levels[1:], told, strict=True):
-            x = level(torch.cat([x, part], dim=-1))
+            x = block(x, total(block.summarise, x))
+        for level, digit_l in zip(self.levels[1:], later, strict=True):
+            x = level(torch.cat([x, digit_l], dim=-1))
         return x
+
+    def macs(self, latents: int, queries: int, scale: float) -> int:
+        """Multiplications of the formula as printed, without the encoder."""
+        d = self.options.width // self.options.heads
+        attention = len(self.attention) * 2 * self.options.width * d  # k^T v, then q
+        rest = count_weights(self.levels, self.attention) + attention
+        return latents * count_weights(self.project) + queries * rest

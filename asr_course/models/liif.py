@@ -1,4 +1,4 @@
-"""LIIF: one MLP reads the nearest latent codes and answers at any coordinate.
+"""LIIF: one MLP reads the nearest latent codes and predicts any query's colour.
 
 Chen, Liu and Wang, "Learning Continuous Image Representation with Local Implicit
 Image Function", CVPR 2021.
@@ -10,24 +10,29 @@ z_t are the four latent codes around the query x, each with its 3 x 3 neighbourh
 (Eq. 3), v_t their centres (in pixels here), S_t the area of the rectangle between x
 and the centre diagonally opposite to v_t, and s the scale of rows and of columns.
 
+Why it is fast: the MLP's first layer is linear, W [z, d, c] = W_z z + W_r [d, c], with
+d = 2 (x - v) and c = 2 / s. The first summand needs no query and is computed once for
+every latent code (`grid_features`), by a 3 x 3 convolution instead of unfolding.
+
 Letters: B batch, C channels, H W low-resolution grid, h w queries, D hidden features.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_course.coords import nearest, neighbours, split_axes, to_position
-from asr_course.models.layers import (
+from asr_course.coords import Code, Queries, corners, nearest_code
+from asr_course.layers import (
     MLP,
     Features,
     ImplicitModel,
+    count_weights,
     look_up,
     on_grid,
+    relative_cell,
     start_at_zero,
-    unfold,
 )
 
 
@@ -36,59 +41,36 @@ class LIIFOptions:
     """Choices of the paper; the letter is the one its ablation table uses."""
 
     hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths; -d: (256, 256)
-    local_ensemble: bool = True  # -e: False asks the nearest latent code alone
+    local_ensemble: bool = True  # -e: False uses the nearest latent code alone
     feat_unfold: bool = True  # -u: False leaves out the 3x3 neighbourhood
     cell_decode: bool = True  # -c: False hides the pixel size from the MLP
     skip: bool = False  # ours, not the paper's: add the bilinearly enlarged input
 
 
-SIZES = {
-    "paper": LIIFOptions(),
-    "laptop": LIIFOptions(hidden=(64, 64, 64), skip=True),
-    "tiny": LIIFOptions(hidden=(48, 48), skip=True),
-}
-
-# What the paper takes away (its Table 3), and the skip, which is ours.
-ABLATIONS = {
-    "full": {},
-    "-c": {"cell_decode": False},
-    "-u": {"feat_unfold": False},
-    "-e": {"local_ensemble": False},
-    "-d": {"hidden": (48,)},
-    "no skip": {"skip": False},
-}
-
-
-def corners(coord: Tensor, size: tuple[int, int], ensemble: bool):
-    """The latent codes that answer a query, as (row, col, offset, share) each.
-
-    With the local ensemble these are the four around the query; the share S_t / S of
-    each is the area on the opposite side (the paper's Eq. 4). Without it, the nearest
-    one. `offset` holds the row and column offsets from the centre of that latent code
-    in pixels. Every tensor broadcasts to (B, h, w).
-    """
-    rows, cols = split_axes(coord)
-    rows, cols = to_position(rows, size[0]), to_position(cols, size[1])
-    if ensemble:
-        row_choices = neighbours(rows, size[0])
-        col_choices = neighbours(cols, size[1])
-    else:
-        i, j = nearest(rows, size[0]), nearest(cols, size[1])
-        row_choices = [(i, rows - i, torch.ones_like(rows))]
-        col_choices = [(j, cols - j, torch.ones_like(cols))]
-    return [
-        (i, j, (row_offset, col_offset), row_share * col_share)
-        for i, row_offset, row_share in row_choices
-        for j, col_offset, col_share in col_choices
-    ]
-
-
 class LIIF(ImplicitModel):
     """Local implicit image function."""
 
+    name = "liif"
+    Options = LIIFOptions
+    SIZES = {
+        "paper": LIIFOptions(),
+        "laptop": LIIFOptions(hidden=(64, 64, 64), skip=True),
+        "tiny": LIIFOptions(hidden=(48, 48), skip=True),
+    }
+    # What the paper takes away (its Table 3), at size tiny, and the skip, ours.
+    ABLATIONS = {
+        "full": {},
+        "-c": {"cell_decode": False},
+        "-u": {"feat_unfold": False},
+        "-e": {"local_ensemble": False},
+        "-d": {"hidden": (48,)},
+        "no skip": {"skip": False},
+    }
+
     def __init__(self, encoder: nn.Module, options: LIIFOptions):
         super().__init__(encoder, options)
-        self.latent_size = encoder.channels * (9 if options.feat_unfold else 1)
+        self.kernel = 3 if options.feat_unfold else 1  # latent codes around a query
+        self.latent_size = encoder.channels * self.kernel**2
         inputs = self.latent_size + 2 + (2 if options.cell_decode else 0)
         self.mlp = MLP(inputs, options.hidden, outputs=3)
         if options.skip:
@@ -96,57 +78,44 @@ class LIIF(ImplicitModel):
 
     @property
     def radius(self) -> int:
-        return self.encoder.radius + (1 if self.options.feat_unfold else 0)
+        return self.encoder.radius + self.kernel // 2
 
-    def predict_plain(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """The method as the paper writes it: (B, h, w, 3), normalised."""
-        B, _, H, W = features.latent.shape
-        latent = (
-            unfold(features.latent) if self.options.feat_unfold else features.latent
-        )
-        latent = latent.movedim(1, -1)  # (B, H, W, 9C)
-        size = coord.shape[:3]
-        rgb = 0
-        for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
-            z = look_up(latent, i, j).expand(*size, -1)  # (B, h, w, 9C)
-            offset = [2 * axis.expand(size) for axis in offset]
-            inputs = [z, torch.stack(offset, dim=-1)]  # offset: (B, h, w, 2)
-            if self.options.cell_decode:
-                pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
-                inputs.append(pixel[:, None, None].expand(*size, 2))
-            answer = self.mlp(torch.cat(inputs, dim=-1))  # (B, h, w, 3)
-            rgb = rgb + share[..., None] * answer
-        return rgb
-
-    def content(self, latent: Tensor) -> Tensor:
-        """The first layer's share of the latent code, once per latent: (B, H, W, D).
-
-        The first layer is linear, so W [z, offset, cell] = W_z z + W_r [offset, cell].
-        """
+    def grid_features(self, latent: Tensor) -> Tensor:
+        """W_z z of the first layer, once per latent code: (B, H, W, D)."""
         first = self.mlp.layers[0]
-        return on_grid(latent, first.weight[:, : self.latent_size], first.bias)
+        W_z = first.weight[:, : self.latent_size]
+        return on_grid(latent, W_z, first.bias, self.kernel)
 
-    def opinions(self, features: Features, coord: Tensor, cell: Tensor):
-        """Each latent's share S_t / S (B, h, w) and answer f_t (B, h, w, 3).
+    def codes(self, queries: Queries, size: tuple[int, int]) -> list[Code]:
+        """The latent codes that answer: four, or without the ensemble the nearest."""
+        if self.options.local_ensemble:
+            return corners(queries, size)
+        return [nearest_code(queries, size)]
 
-        As in `predict_plain`, but with the first layer split: `content` is looked up.
-        """
-        _, H, W, _ = features.content.shape
+    def ensemble(
+        self, features: Features, queries: Queries, cell: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each latent code's weight S_t / S (B, h, w) and colour f_t (B, h, w, 3)."""
         W_r = self.mlp.layers[0].weight[:, self.latent_size :]  # (D, 2 or 4)
         cell_part = 0
         if self.options.cell_decode:
-            pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
-            cell_part = F.linear(pixel, W_r[:, 2:])[:, None, None]  # (B, 1, 1, D)
-        for i, j, offset, share in corners(coord, (H, W), self.options.local_ensemble):
-            row, col = (2 * axis[..., None] for axis in offset)
-            hidden = look_up(features.content, i, j)  # (B, h, w, D), a fresh tensor
+            cell = relative_cell(cell, features)  # (B, 2), which is 2 / s
+            cell_part = F.linear(cell, W_r[:, 2:])[:, None, None]  # (B, 1, 1, D)
+        for code in self.codes(queries, features.grid.shape[1:3]):
+            hidden = look_up(features.grid, code.row, code.col)  # (B, h, w, D), a copy
+            row, col = 2 * code.row_offset[..., None], 2 * code.col_offset[..., None]
             # On a regular grid both summands are small: (B, h, 1, D) and (B, 1, w, D).
             hidden.add_(row * W_r[:, 0] + cell_part).add_(col * W_r[:, 1])
-            yield share, self.mlp.after_first(hidden)
+            yield code.weight, self.mlp.after_first(hidden)
 
-    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """The weighted sum of all opinions (the paper's Eq. 4): (B, h, w, 3)."""
+    def predict(self, features: Features, queries: Queries, cell: Tensor) -> Tensor:
+        """The weighted sum over the latent codes (Eq. 4): (B, h, w, 3)."""
         rgb = 0
-        for share, answer in self.opinions(features, coord, cell):
-            rgb = rgb + share[..., None] * answer
+        for weight, f_t in self.ensemble(features, queries, cell):
+            rgb = rgb + weight[..., None] * f_t
         return rgb
+
+    def macs(self, latents: int, queries: int, scale: float) -> int:
+        """Multiplications of the formula as printed, without the encoder."""
+        codes = 4 if self.options.local_ensemble else 1
+        return codes * queries * count_weights(self.mlp)

@@ -19,25 +19,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from asr_course.coords import Queries, corners
 from asr_course.encoders import conv
 from asr_course.errors import UserError
-from asr_course.models.layers import MLP, Features, ImplicitModel, look_up
-from asr_course.models.liif import corners
+from asr_course.layers import (
+    MLP,
+    Features,
+    ImplicitModel,
+    count_weights,
+    look_up,
+    relative_cell,
+)
 
 
 @dataclass(frozen=True)
 class LTEOptions:
     """Sizes, and two choices of the official code that are easy to miss."""
 
-    hidden: tuple[int, ...] = (
-        256,
-        256,
-        256,
-    )  # widths; waves first
+    hidden: tuple[int, ...] = (256, 256, 256)  # widths, the first that of the waves
     # Where the row and the column frequency of wave k stand among D channels: at
     # 2 k and 2 k + 1 ("lte") or at k and D / 2 + k ("lte-fast").
     pairing: Literal["interleaved", "halves"] = "interleaved"
-    # Above ×4, tell the network the pixel size of ×4, the largest it was trained on.
+    # Above ×4, give the network the pixel size of ×4, the largest it was trained on.
     freeze_cell: bool = True
     skip: bool = True  # the paper's own
 
@@ -46,15 +49,16 @@ class LTEOptions:
             raise UserError("hidden needs at least one width, for example (64, 64)")
 
 
-SIZES = {
-    "paper": LTEOptions(),
-    "laptop": LTEOptions(hidden=(64, 64, 64)),
-    "tiny": LTEOptions(hidden=(48, 48)),
-}
-
-
 class LTE(ImplicitModel):
     """Local texture estimator."""
+
+    name = "lte"
+    Options = LTEOptions
+    SIZES = {
+        "paper": LTEOptions(),
+        "laptop": LTEOptions(hidden=(64, 64, 64)),
+        "tiny": LTEOptions(hidden=(48, 48)),
+    }
 
     def __init__(self, encoder: nn.Module, options: LTEOptions):
         super().__init__(encoder, options)
@@ -68,28 +72,31 @@ class LTE(ImplicitModel):
     def radius(self) -> int:
         return self.encoder.radius + 1  # the two convolutions
 
-    def content(self, latent: Tensor) -> Tensor:
+    def grid_features(self, latent: Tensor) -> Tensor:
         """Amplitudes and frequencies of every latent code: (B, H, W, 2 D)."""
         both = [self.amplitude(latent), self.frequency(latent)]
         return torch.cat(both, dim=1).movedim(1, -1)
 
-    def predict(self, features: Features, coord: Tensor, cell: Tensor) -> Tensor:
-        """The weighted sum of four answers, without the skip: (B, h, w, 3)."""
-        H, W = features.latent.shape[-2:]
-        pixel = cell * cell.new_tensor([H, W])  # (B, 2), which is 2 / s
+    def predict(self, features: Features, queries: Queries, cell: Tensor) -> Tensor:
+        """The weighted sum of four colours, without the skip: (B, h, w, 3)."""
+        cell = relative_cell(cell, features)  # (B, 2), which is 2 / s
         if self.options.freeze_cell:
-            pixel = pixel.clamp(min=2 / 4)
-        phase = self.phase(pixel)[:, None, None]  # (B, 1, 1, D / 2)
-        halves = self.options.pairing == "halves"
+            cell = cell.clamp(min=2 / 4)
+        phase = self.phase(cell)[:, None, None]  # (B, 1, 1, D / 2)
         rgb = 0
-        for i, j, (row, col), share in corners(coord, (H, W), ensemble=True):
-            found = look_up(features.content, i, j)  # (B, h, w, 2 D)
-            amplitude, frequency = found.chunk(2, dim=-1)
-            if halves:
-                F_row, F_col = frequency.chunk(2, dim=-1)  # (B, h, w, D / 2)
+        for code in corners(queries, features.grid.shape[1:3]):
+            A_t, F_t = look_up(features.grid, code.row, code.col).chunk(2, dim=-1)
+            if self.options.pairing == "halves":
+                F_row, F_col = F_t.chunk(2, dim=-1)  # (B, h, w, D / 2)
             else:
-                F_row, F_col = frequency[..., ::2], frequency[..., 1::2]
-            angle = 2 * (row[..., None] * F_row + col[..., None] * F_col) + phase
-            waves = torch.cat([(pi * angle).cos(), (pi * angle).sin()], dim=-1)
-            rgb = rgb + share[..., None] * self.mlp(amplitude * waves)
+                F_row, F_col = F_t[..., ::2], F_t[..., 1::2]
+            row, col = code.row_offset[..., None], code.col_offset[..., None]
+            angle = pi * (2 * (row * F_row + col * F_col) + phase)
+            waves = torch.cat([angle.cos(), angle.sin()], dim=-1)  # (B, h, w, D)
+            rgb = rgb + code.weight[..., None] * self.mlp(A_t * waves)
         return rgb
+
+    def macs(self, latents: int, queries: int, scale: float) -> int:
+        """Multiplications of the formula as printed, without the encoder."""
+        once = latents * count_weights(self.amplitude, self.frequency)
+        return once + 4 * queries * count_weights(self.mlp, self.phase)

@@ -1,0 +1,149 @@
+"""The exam of notebooks 6 and 7 for whole models: digits that the input leaves open.
+
+    python studies/exam.py --model idm liif-digits --steps 25 100 \
+        --json data/results/idm_exam.json
+
+`asr_course.lessons.exam` explains the exam.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from asr_course.devices import pick_device
+from asr_course.digits import DIGITS
+from asr_course.lessons.exam import (
+    Exam,
+    Readers,
+    answers,
+    consistency,
+    held_out,
+    load_readers,
+    sharpness,
+    spread,
+)
+from asr_course.metrics import psnr, ssim
+from asr_course.records import save_record
+from asr_course.weights import load_model
+
+
+def frequencies(readings: Tensor) -> Tensor:
+    """How often each digit was read: (seeds, n) -> (n, 10), rows sum to 1."""
+    return F.one_hot(readings, len(DIGITS)).float().mean(0)
+
+
+def distance(p: Tensor, q: Tensor) -> Tensor:
+    """Total variation: half the sum of |p - q|, (n, 10) -> (n,)."""
+    return (p - q).abs().sum(1) / 2
+
+
+def score_answers(sr: Tensor, exam: Exam, readers: Readers) -> dict[str, dict]:
+    """All figures of merit of outputs (seeds, n, 3, h, w): {name: {mean, std}}.
+
+    psnr, ssim, mse, sharpness, consistency, accuracy: over seeds. mse_of_mean: of the
+    mean over seeds. diversity: standard deviation over seeds, in grey levels. distance:
+    of the readings' frequencies from p(digit | LR), over the n inputs, and
+    distance_by_chance, what so many draws from p itself would show.
+    """
+    p = readers.glance(exam.lr)  # (n, 10)
+    readings = torch.stack([readers.read(x) for x in sr])  # (seeds, n)
+
+    def mean(measure) -> list[float]:
+        """A measure of two pictures, its mean over the digits for every seed."""
+        return [np.mean(list(map(measure, x, exam.hr))) for x in sr]
+
+    scores = {
+        "psnr": mean(psnr),
+        "ssim": mean(ssim),
+        "mse": [(x - exam.hr).square().mean().item() for x in sr],
+        "sharpness": [sharpness(x, exam.hr) for x in sr],
+        "consistency": [consistency(x, exam.lr) for x in sr],
+        "accuracy": [(x == exam.labels).float().mean().item() for x in readings],
+        "mse_of_mean": [(sr.mean(0) - exam.hr).square().mean().item()],
+        "distance": distance(frequencies(readings), p).tolist(),
+    }
+    if len(sr) > 1:
+        draws = torch.Generator().manual_seed(0)
+        chance = torch.multinomial(p, len(sr), replacement=True, generator=draws).T
+        scores["diversity"] = [255 * sr.std(0).mean().item()]
+        scores["distance_by_chance"] = distance(frequencies(chance), p).tolist()
+    return {name: spread(values) for name, values in scores.items()}
+
+
+def calibration(p: Tensor, shown: Tensor, bins: int = 10) -> dict[str, list]:
+    """How often digits are shown, against their probability.
+
+    p, shown (n, 10): probability of each digit, and its frequency among the answers.
+    Pairs of input and digit are put into bins of p: mean p ("chance"), mean frequency
+    ("share") and number ("count") of every bin that is not empty.
+    """
+    index = (p * bins).long().clamp(max=bins - 1)
+    curve = {"chance": [], "share": [], "count": []}
+    for bin in index.unique():
+        inside = index == bin
+        curve["chance"].append(p[inside].mean().item())
+        curve["share"].append(shown[inside].mean().item())
+        curve["count"].append(int(inside.sum()))
+    return curve
+
+
+def laws(exam: Exam, readers: Readers) -> dict[str, float]:
+    """Accuracy and consistency of a perfect sampler, and two numbers to compare."""
+    p = readers.glance(exam.lr)  # (n, 10)
+    return {
+        "accuracy": p.square().sum(1).mean().item(),
+        "best_guess": (p.argmax(1) == exam.labels).float().mean().item(),
+        "consistency": consistency(exam.hr, exam.lr),
+        "read_truth": (readers.read(exam.hr) == exam.labels).float().mean().item(),
+    }
+
+
+def format_scores(rows: list[dict], expected: dict[str, float]) -> str:
+    """Scores as lines of text, those of a perfect sampler below."""
+    heads = ("psnr", "ssim", "sharpness", "consistency", "accuracy", "distance")
+    lines = ["model          steps " + "".join(f"{head:>13}" for head in heads)]
+    for row in rows:
+        numbers = "".join(f"{row[head]['mean']:13.4g}" for head in heads)
+        lines.append(f"{row['model']:14} {row['steps']:5} {numbers}")
+    words = ", ".join(f"{key} {value:.4g}" for key, value in expected.items())
+    return "\n".join([*lines, f"expected: {words}"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Score models by the digits' exam.")
+    parser.add_argument("--model", nargs="+", default=["idm", "liif-digits"])
+    parser.add_argument("--count", type=int, default=200, help="held-out digits")
+    parser.add_argument("--seeds", type=int, default=20, help="answers to each")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[25], help="of sampling"
+    )
+    parser.add_argument("--json", type=Path, help="write the record to this file")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(arguments)
+    if min(args.count, args.seeds, *args.steps) < 1:
+        parser.error("--count, --seeds and --steps must be 1 or more")
+    device, readers = pick_device(args.device), load_readers()
+    exam, rows, curve = held_out(args.count), [], None
+    p = readers.glance(exam.lr)
+    for name in args.model:
+        model = load_model(name).to(device)
+        for steps in args.steps if model.is_generative else [0]:
+            with tqdm(total=args.seeds * args.count, disable=None) as bar:
+                sr = answers(model, exam, args.seeds, steps, bar.update)
+            scores = score_answers(sr, exam, readers)
+            rows.append({"model": Path(name).stem, "steps": steps, **scores})
+            read = torch.stack([readers.read(x) for x in sr])
+            curve = curve or calibration(p, frequencies(read))  # of the first row
+    expected = laws(exam, readers)
+    print(format_scores(rows, expected))
+    if args.json:
+        save_record(args.json, rows, laws=expected, calibration=curve)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The studies: each script runs on something small and writes a record of its rows."""
+
+import json
+import math
+
+import pytest
+import torch
+from helpers import near
+
+from asr_course import build
+from asr_course.lessons.exam import held_out, load_readers
+from asr_course.presets import PRESETS
+from studies import ablate, benchmark, exam, growth, readers, seams
+
+
+def record_of(main, path, *words: str) -> dict:
+    """The record that a script writes."""
+    main([*words, "--device", "cpu", "--json", str(path)])
+    return json.loads(path.read_text())
+
+
+# Ablations
+
+
+@pytest.mark.parametrize(
+    "name, variants", [("liif", ["full", "x4-only"]), ("idm", ["full"])]
+)
+def test_ablate_has_a_row_for_each_variant_seed_and_scale(
+    tmp_path, monkeypatch, name, variants
+):
+    monkeypatch.setattr(ablate, "held_out", lambda count: held_out(1))
+    words = ["--model", name, "--preset", "smoke", "--steps", "2", "--seeds", "0", "1"]
+    words += ["--variants", *variants, "--scales", "4", "8"]
+    record = record_of(ablate.main, tmp_path / "a.json", *words)
+    found = [(r["variant"], r["seed"], r.get("scale")) for r in record["rows"]]
+    scales = [4, 8] if name == "liif" else [None]
+    assert found == [(v, s, x) for s in (0, 1) for v in variants for x in scales]
+    assert {"command", "commit", "torch", "hardware"} <= record.keys()
+    if name == "liif":  # x4-only was trained in another way
+        assert record["rows"][0]["psnr_y"] != record["rows"][2]["psnr_y"]
+
+
+def test_ablate_refuses_a_variant_that_is_not_there():
+    plan = PRESETS["smoke"].lesson
+    with pytest.raises(ValueError, match="variant of liif.*nothing"):
+        ablate.ablate("liif", plan, [0], [2], ["nothing"], "cpu")
+
+
+# The benchmark
+
+
+def row(model="liif", size="tiny", pixels=100, cpu=1.0, peak=3.0) -> dict:
+    """What `growth_of` reads of a row."""
+    made = {"model": model, "size": size, "pixels": pixels}
+    return {**made, "cpu_seconds": cpu, "peak_mb": peak}
+
+
+def test_benchmark_measures_every_model_and_compares_it_with_the_plain_formula(
+    tmp_path,
+):
+    words = ["--model", "liif", "lte", "idm", "--size", "tiny", "--lr", "4x6"]
+    plot = tmp_path / "plot.png"
+    words += ["--scale", "2", "30", "--plot", str(plot)]
+    record = record_of(benchmark.main, tmp_path / "b.json", *words)
+    rows = {(row["model"], row["scale"]): row for row in record["rows"]}
+    assert list(rows) == [
+        ("liif", 2),
+        ("liif", 30),
+        ("lte", 2),
+        ("lte", 30),
+        ("idm", 2),
+    ]
+    assert rows["liif", 30]["plain_cpu_seconds"] >= 0
+    assert 0 < rows["liif", 30]["plain_difference"] < 1e-5
+    assert rows["lte", 2]["plain_cpu_seconds"] is None
+    assert record["growth"] == [] and plot.read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 2])
+def test_growth_finds_the_power_and_the_price_of_a_pixel(power):
+    pixels = [10**5, 10**6, 10**7]
+    rows = [row(pixels=n, cpu=1e-6 * n**power) for n in pixels]
+    rows += [row(pixels=10, cpu=50.0)]  # too few pixels: the encoder dominates there
+    (fit,) = benchmark.growth_of(rows)
+    assert fit["exponent"] == pytest.approx(power)
+    last, before = rows[2]["cpu_seconds"], rows[1]["cpu_seconds"]
+    assert fit["us_per_pixel"] == pytest.approx((last - before) / 9e6 * 1e6)
+
+
+def test_growth_of_memory_leaves_the_output_out():
+    """It has three float32 numbers a pixel, and 2^20 bytes are a MB here."""
+    output = 12 * 10**6 / 2**20
+    rows = [row(pixels=10**5, peak=20.0), row(pixels=10**6, peak=20 + output)]
+    (fit,) = benchmark.growth_of([*rows, row("x", pixels=10**6)])  # x has one row only
+    assert fit["mb"] == pytest.approx([20 - output / 10, 20])
+
+
+# Growth where queries depend on each other
+
+
+@pytest.mark.parametrize("heads, n", [(1, 40), (4, 300)])
+@pytest.mark.parametrize("name", growth.NONLOCAL)
+def test_sums_and_pairs_give_the_same_numbers(name, heads, n):
+    qkv = torch.randn(3, 2, heads, n, 8, dtype=torch.float64)
+    by_sums, by_pairs = (way(*qkv) for way in growth.STEPS[name])
+    near(by_sums, by_pairs, 1e-12)
+    assert by_sums.std() > 1e-3
+
+
+def test_growth_measures_both_ways_until_pairs_are_too_large(tmp_path, monkeypatch):
+    heads = build("hiif", "tiny").options.heads
+    monkeypatch.setattr(growth, "PAIRS_BYTES", 3 * 4 * heads * 32**4 + 1)
+    words = ["--model", "hiif", "--size", "tiny", "--sides", "32", "64"]
+    small, large = record_of(growth.main, tmp_path / "g.json", *words)["rows"]
+    assert (small["queries"], large["queries"]) == (32**2, 64**2)
+    assert large["sums_mb"] == pytest.approx(4 * small["sums_mb"], rel=0.1)
+    assert small["pairs_mb"] > 4 * large["sums_mb"]
+    assert large["pairs_mb"] is large["pairs_cpu_seconds"] is None
+    assert small["peak_mb"] > 0 and large["cpu_seconds"] >= 0
+
+
+# Seams, the exam and its readers
+
+
+def test_seams_writes_a_row_a_model_and_scale(tmp_path, weights):
+    words = ["--model", str(weights), "--scales", "2", "4"]
+    rows = record_of(seams.main, tmp_path / "s.json", *words)["rows"]
+    assert [(r["model"], r["scale"]) for r in rows] == [
+        (weights.name, 2),
+        (weights.name, 4),
+    ]
+    assert all(math.isfinite(r[key]) for r in rows for key in ("border", "centre"))
+
+
+def test_exam_scores_a_sampler_and_a_mean(tmp_path):
+    words = ["--model", "idm", "liif-digits", "--count", "4", "--seeds", "2"]
+    record = record_of(exam.main, tmp_path / "e.json", *words, "--steps", "1", "2")
+    rows = [(r["model"], r["steps"]) for r in record["rows"]]
+    assert rows == [("idm", 1), ("idm", 2), ("liif-digits", 0)]
+    assert sum(record["calibration"]["count"]) == 40
+    assert {"accuracy", "consistency"} < record["laws"].keys()
+
+
+def test_a_perfect_sampler_is_calibrated():
+    p = torch.rand(500, 10).softmax(1)
+    curve = exam.calibration(p, p)
+    assert curve["chance"] == curve["share"] and sum(curve["count"]) == 5000
+
+
+def test_readers_train_and_are_read_back(tmp_path):
+    path = tmp_path / "readers.safetensors"
+    readers.main(["--out", str(path), "--count", "120", "--steps", "50", "40"])
+    x = held_out(20)
+    found = load_readers(path)
+    assert (found.read(x.hr) == x.labels).float().mean() > 0.2  # guessing: 0.1
+    assert found.glance(x.lr).sum(1).allclose(torch.ones(20))
