@@ -131,6 +131,7 @@ class Benchmark:
     """A folder of images, DIR/HR with DIR/LR_bicubic/X{s}, or {name: pixels}."""
 
     def __init__(self, source: str | Path | dict):
+        self.fitting = set()  # LR files that were read and fit their images
         if isinstance(source, dict):
             self.folder, self.pixels = Path("bundled photographs"), source
             self.sizes = {Path(name): x.shape[:2] for name, x in source.items()}
@@ -156,12 +157,13 @@ class Benchmark:
         if not paths:
             raise UserError(f"{self.folder} has no image large enough for x{scale:g}")
         for path in paths:
-            if low := self.low_file(path, scale, protocol):
-                with Image.open(low) as image:
-                    size, whole = image.size[::-1], self.sizes[path]
+            low = self.low_file(path, scale, protocol)
+            if low and low not in self.fitting:
+                size, whole = images.open_image(low).size[::-1], self.sizes[path]
                 over = [whole[k] - round_half_up(size[k] * scale) for k in (0, 1)]
                 if min(over) < 0 or max(over) >= scale:
                     raise UserError(f"{low} {size} does not belong to {path} {whole}")
+                self.fitting.add(low)
         return paths
 
     def low_file(self, path: Path, scale: float, protocol: str) -> Path | None:

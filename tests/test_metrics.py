@@ -324,8 +324,22 @@ def test_files_whose_names_hold_the_scale_are_used(benchmark):
     (low / "a.png").unlink()
     assert np.array_equal(inputs(benchmark, 2, "liif")[0], picture(20, 26, seed=8))
     (low / "ax2.png").rename(low / "ax3.png")
-    with pytest.raises(OSError, match=r"a\.png"):
+    with pytest.raises(UserError, match=r"cannot read .*a\.png"):
         evaluate(None, benchmark, [2])
+
+
+def test_file_of_the_data_set_that_is_no_image_is_refused(benchmark):
+    (benchmark / "LR_bicubic" / "X2" / "a.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"cannot read .*a\.png"):
+        evaluate(None, benchmark, [2])
+
+
+def test_files_of_the_data_set_are_checked_once(benchmark, monkeypatch):
+    """However many models are scored, and however often."""
+    checked = Benchmark(benchmark)
+    checked.scorable(2, "liif")
+    monkeypatch.setattr("asr_course.images.open_image", None)
+    assert len(checked.scorable(2, "liif")) == 1
 
 
 @pytest.mark.parametrize("scale, protocol", [(3, "liif"), (2.5, "liif"), (2, "diinn")])
