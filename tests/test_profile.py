@@ -1,13 +1,13 @@
 """What a model costs: by hand, by formula, as the papers print it, as we run it."""
 
 import math
-import re
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
+from claims import in_print
 from torch import nn
 
 from asr_course import build, count_parameters
@@ -131,14 +131,6 @@ def test_macs_of_an_upsampling_tail(scale, stages):
 
 # Every number in DIIF's tables
 
-VARIANTS = {
-    "DIIF(w/o-ds)": WITHOUT_DS,
-    "DIIF(w/o-se)": {"slice_ensemble": False},
-    "DIIF(x4-only)": {},  # trained on one scale, and the same network
-    "DIIF(cs)": {"slicing": "constant"},
-    "DIIF(c4+f3)": {"coarse": (D,) * 4},
-    "DIIF(c2+f5)": {"fine": (D,) * 4},
-}
 UNEXPLAINED = {  # (method, table, encoder, scale): printed, ours
     ("RDN", "Table 1", "RDN", 16): ("0.492", 0.4914),
     ("DIIF", "Table 3", "EDSR-baseline", 2): ("0.28", 0.246),
@@ -146,19 +138,6 @@ UNEXPLAINED = {  # (method, table, encoder, scale): printed, ours
     ("LTE", "Table 3", "EDSR-baseline", 24): ("26.32", 26.3150),
     ("DIIF(w/o-ds)", "Table 4", "EDSR-baseline", 16): ("1.328", 1.3067),
 }
-
-
-def in_print(method: str, table: str, encoder: str, scale: int) -> Decimal:
-    """Our count in the tables' unit: 10^12, or 1024 * 10^9 below one of those."""
-    size = (180, 320) if table == "Table 3" else (90, 160)
-    if method == encoder:  # the encoder with its own tail
-        exact = math.prod(size) * encoder_macs(ENCODERS[encoder.lower()]())
-        exact += macs_tail(64, size, scale)
-    else:
-        name = re.sub(r"\(.*", "", method).lower()
-        model = paper_size(name, encoder.lower(), **VARIANTS.get(method, {}))
-        exact = macs_paper(model, size, scale)
-    return Decimal(exact) / (10**12 if exact >= 10**12 else 1024 * 10**9)
 
 
 def test_all_printed_macs_but_five_are_ours():

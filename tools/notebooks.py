@@ -123,11 +123,12 @@ def faults(executed) -> list[str]:
 
 
 def inputs_of(notebook) -> list[Path]:
-    """The shipped weights and records whose names stand in the notebook's code."""
+    """The shipped weights, records and tables whose names stand in the code."""
     code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
     named = set(re.findall(r"load_(?:pretrained|record)\(\"([\w-]+)\"", code))
     files = [*(ROOT / "data/weights").iterdir(), *(ROOT / "data/results").iterdir()]
-    return sorted(f for f in files if f.stem in named)
+    tables = [f for f in (ROOT / "data").glob("*.*") if f.name in code]
+    return sorted(tables + [f for f in files if f.stem in named])
 
 
 def stamp(notebook) -> str:

@@ -6,16 +6,16 @@ A block between <!-- NAME: make pages --> and <!-- end of NAME --> belongs to th
 """
 
 import re
+import tomllib
 from functools import partial
-from itertools import combinations
+from pathlib import PurePosixPath
 
 import nbformat
 import torch
 
 from asr_course import models
 from asr_course.data import PairRecipe
-from asr_course.lessons.exam import spread
-from asr_course.lessons.side_by_side import METHODS, plus_minus, seed_scores, separated
+from asr_course.lessons.side_by_side import METHODS, plus_minus, seed_scores
 from asr_course.plots import markdown
 from asr_course.presets import PAPER_RECIPES
 from asr_course.profile import macs_paper, multiplications
@@ -53,22 +53,6 @@ def results() -> str:
     rows.append(["`liif`, 8,000 steps", *default, *price["liif"]])
     heads = [f"{SETS[d]} ×{s}" for d, s in COLUMNS]
     return markdown(["PSNR-Y, dB", *heads, "parameters", "CPU time"], rows)
-
-
-def findings() -> str:
-    """How many pairs of methods the seeds tell apart, and who is first and last."""
-    lines, pairs = [], list(combinations(METHODS, 2))
-    for data, scale in (("set5", 2), ("set5", 4), ("set14", 2), ("set14", 4)):
-        scores = {name: seed_scores(name, data, scale) for name in METHODS}
-        means = {name: spread(values)["mean"] for name, values in scores.items()}
-        last, *_, first = sorted(METHODS, key=means.get)
-        apart = sum(separated(scores[a], scores[b]) != 0 for a, b in pairs)
-        lines.append(
-            f"* **{SETS[data]} ×{scale}**: {apart} of {len(pairs)} pairs of methods "
-            f"are apart. {TITLES[first]} is first, {TITLES[last]} last, "
-            f"{means[first] - means[last]:.2f} dB between them."
-        )
-    return "\n".join(lines)
 
 
 # docs/instructors.md ------------------------------------------------------------------
@@ -263,9 +247,28 @@ def growth() -> str:
     return markdown([*heads, "memory"], rows)
 
 
+# docs/claims.md -----------------------------------------------------------------------
+
+
+def claims_of(paper: str) -> str:
+    """A paper's rows of data/claims.toml."""
+    kinds = {"data/results": "record", "data": "the paper's table", "tests": "test"}
+    rows = []
+    for row in tomllib.loads((ROOT / "data/claims.toml").read_text()).values():
+        if row["paper"] != paper:
+            continue
+        file = row["how"].partition("::")[0]
+        kind = kinds.get(str(PurePosixPath(file).parent), "its place")
+        here = [row["here"]]
+        link = file if file.startswith("https://") else f"../{file}"
+        here.append(f"([{kind}]({link}))")
+        claim = f"**{row['place']}.** {row['claim']}"
+        rows.append([claim, row["printed"], " ".join(here), row["verdict"]])
+    return markdown([f"{paper} says", "in print", "here", "verdict"], rows)
+
+
 BLOCKS = {
     ("README.md", "results"): results,
-    ("README.md", "findings"): findings,
     ("docs/instructors.md", "exercises"): exercises,
     ("docs/training.md", "recipes"): recipes,
     ("docs/training.md", "cost"): cost,
@@ -275,6 +278,10 @@ BLOCKS = {
     ("docs/benchmark.md", "laptop"): partial(costs, "laptop"),
     ("docs/benchmark.md", "plain"): plain,
     ("docs/benchmark.md", "growth"): growth,
+    **{
+        ("docs/claims.md", paper): partial(claims_of, paper)
+        for paper in ("DIINN", "DIIF", "HIIF", "DIIN", "IDM")
+    },
 }
 
 
