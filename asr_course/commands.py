@@ -41,9 +41,11 @@ def run_upscale(args) -> None:
 
 
 def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
-    """One line about images of a folder that are not used, if there are any."""
+    """One line: which of the `count` images of a folder are not used, and why."""
     if left_out and devices.is_main():
-        print(images.note_left_out(folder, left_out, count), flush=True)
+        names = [f"{name} ({why})" for name, why in left_out.items()]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        print(f"note: {len(names)} of {count} images in {folder} left out: {shown}")
 
 
 def run_evaluate(args) -> None:
@@ -57,11 +59,12 @@ def run_evaluate(args) -> None:
     device = devices.pick_device(args.device)
     benchmarks = [metrics.Benchmark(folder) for folder in args.data]
     for data in benchmarks:
-        left_out = dict.fromkeys(data.unreadable, "cannot be read")
+        left_out = dict(data.left_out)
         for protocol, scale in product(args.protocol, args.scales):
             data.scorable(scale, protocol)  # refused before anything is scored
             left_out |= data.too_small([scale], protocol)
-        report_left_out(data.folder, left_out, len(data.sizes) + len(data.unreadable))
+        count = len(data.sizes) + len(data.left_out)
+        report_left_out(data.folder, left_out, count)
     rows = []
     for name in args.model:
         model, about = None, {}

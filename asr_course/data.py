@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from asr_course.coords import make_cell, make_coord, round_half_up
 from asr_course.errors import UserError
-from asr_course.images import list_images, open_image, read_sizes, resize, to_rgb
+from asr_course.images import list_images, open_image, resize, to_rgb
 from asr_course.sampling import degrade, draw_queries, random_crop
 
 
@@ -190,12 +190,12 @@ class Folder(Sequence):
     """
 
     def __init__(self, folder: str | Path, smallest: int = 1, cache: int = 2 << 30):
-        sizes, unreadable = read_sizes(list_images(folder))
+        sizes, self.left_out = list_images(folder)
         self.paths = [path for path, size in sizes.items() if min(size) >= smallest]
         if not self.paths:
             need = f"{smallest} rows and columns, which training crops take"
             raise UserError(f"no image in {folder} has {need}")
-        self.left_out = dict.fromkeys(unreadable, "cannot be read") | {
+        self.left_out |= {
             path.name: f"{size[0]}x{size[1]}, smaller than {smallest}"
             for path, size in sizes.items()
             if min(size) < smallest
@@ -215,3 +215,10 @@ class Folder(Sequence):
             self._room -= pixels.nbytes
             self._cache[index] = pixels
         return pixels
+
+    def preload(self) -> None:
+        """Read now what will stay in memory."""
+        for index in range(len(self)):
+            self[index]
+            if index not in self._cache:  # no room for it
+                return

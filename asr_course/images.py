@@ -6,7 +6,7 @@ image: PIL; pixels: (rows, cols) or (rows, cols, 3) uint8; x: (3, h, w) in [0, 1
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,44 +18,29 @@ from torch import Tensor
 from tqdm import tqdm
 
 from asr_course.errors import UserError, choose
-from asr_course.imresize import matlab_resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """The image files in `folder`, or in its HR/ if it has one, sorted by name."""
+def list_images(folder: str | Path) -> tuple[dict[Path, tuple[int, int]], dict]:
+    """{path: (rows, cols)} of the images in `folder`, or in its HR/ if it has one, by
+    name; and {name: why} of those that cannot be read."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one that holds images")
     folder = folder / "HR" if (folder / "HR").is_dir() else folder
     paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES]
-    if not paths:
-        raise UserError(f"no image in {folder}: give files of {', '.join(SUFFIXES)}")
-    return paths
-
-
-def read_sizes(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:
-    """{path: (rows, cols)} of images, and the names of those that cannot be read."""
-    sizes, unreadable = {}, []
+    sizes, left_out = {}, {}
     for path in tqdm(paths, "reading", disable=None, leave=False, delay=2):
         try:
             sizes[path] = open_image(path).size[::-1]
-        except UserError as error:
-            unreadable.append(path.name)
-            why = error
+        except UserError:
+            left_out[path.name] = "cannot be read"
     if not sizes:
-        raise UserError(f"none of {len(paths)} images can be read: {why}")
-    return sizes, unreadable
-
-
-def note_left_out(folder, left_out: dict[str, str], count: int) -> str:
-    """One line: which of the `count` images of a folder are left out, and why."""
-    names = [f"{name} ({why})" for name, why in left_out.items()]
-    shown = [*names[:3], f"{len(names) - 3} more"] if len(names) > 3 else names
-    note = f"note: {len(names)} of {count} images in {folder} left out: "
-    return note + ", ".join(shown)
+        known = ", ".join(SUFFIXES)
+        raise UserError(f"no image in {folder} can be read: give files of {known}")
+    return sizes, left_out
 
 
 def open_image(source) -> Image.Image:
@@ -172,6 +157,23 @@ def resize(pixels: np.ndarray, size: tuple[int, int], how="pillow") -> np.ndarra
     x = F.interpolate(x, size, mode="bicubic", antialias=True)
     x = x.round().clamp(0, 255).byte()[0].movedim(0, -1)
     return x.numpy().reshape(*size, *pixels.shape[2:])
+
+
+def matlab_resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """MATLAB's bicubic imresize of (H, W[, 3]), rows first, borders replicated.
+
+    uint8 is rounded after each pass; floating point is not.
+    """
+    x = torch.tensor(np.atleast_3d(pixels)).movedim(-1, 0)[None].double()
+    for rows, cols in ((size[0], x.shape[3]), size):
+        H, W = x.shape[2:]
+        x = F.pad(x, (W, W, H, H), "replicate")
+        x = F.interpolate(x, (3 * rows, 3 * cols), mode="bicubic", antialias=True)
+        x = x[..., rows : 2 * rows, cols : 2 * cols]
+        if pixels.dtype == np.uint8:
+            x = (x + 0.5).floor().clamp(0, 255)
+    resized = x[0].movedim(0, -1).numpy().astype(pixels.dtype)
+    return resized.reshape(*size, *pixels.shape[2:])
 
 
 # Where the most telling 256 x 256 pixels of each photograph begin.

@@ -135,10 +135,10 @@ class Benchmark:
         if isinstance(source, dict):
             self.folder, self.pixels = Path("bundled photographs"), source
             self.sizes = {Path(name): x.shape[:2] for name, x in source.items()}
-            self.unreadable = []
+            self.left_out = {}
         else:
             self.folder, self.pixels = Path(source), {}
-            self.sizes, self.unreadable = images.read_sizes(images.list_images(source))
+            self.sizes, self.left_out = images.list_images(source)
 
     def too_small(self, scales, protocol: str) -> dict[str, str]:
         """{name: why} of images that are nothing but border at one of the scales."""
@@ -230,7 +230,7 @@ def evaluate(
         about |= {"protocol": protocol, "grey": grey}
         means = {key: float(np.mean([row[key] for row in scored])) for key in COLUMNS}
         rows.append({**about, **means, "images": len(scored)})
-        if left_out := [*benchmark.unreadable, *benchmark.too_small([scale], protocol)]:
+        if left_out := [*benchmark.left_out, *benchmark.too_small([scale], protocol)]:
             rows[-1]["left_out"] = left_out
         if per_image:
             rows += [{**about, **row, "images": 1} for row in scored]

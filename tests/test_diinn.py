@@ -161,7 +161,6 @@ def test_parameters_at_paper_size(options, edsr, rdn):
     [
         ({"modulation_input": "zs"}, "choose from m, mz, sz"),
         ({"scale_input": True}, "scale_input"),
-        ({"hidden": ()}, "at least one width"),
     ],
 )
 def test_bad_options(options, words):

@@ -12,6 +12,7 @@ from helpers import golden, picture
 from PIL import Image
 
 from asr_course import images
+from asr_course.commands import report_left_out
 from asr_course.errors import UserError
 
 PIXELS = golden("resize")["img_uint8"]  # (45, 60, 3)
@@ -179,10 +180,12 @@ def test_what_is_no_image_is_refused(tmp_path):
 
 
 def test_list_images(tmp_path):
-    for name in ["b.png", "a.JPG", "notes.txt", "c.tiff", "d.png.part"]:
+    for name, kind in {"b.png": "png", "a.JPG": "jpeg", "c.tiff": "tiff"}.items():
+        Image.fromarray(picture(3, 4)).save(tmp_path / name, kind)
+    for name in ["notes.txt", "d.png.part"]:
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
-    found = [path.name for path in images.list_images(tmp_path)]
+    found = [path.name for path in images.list_images(tmp_path)[0]]
     assert found == ["a.JPG", "b.png", "c.tiff"]
     with pytest.raises(UserError, match="no image"):
         images.list_images(tmp_path / "sub")
@@ -190,15 +193,16 @@ def test_list_images(tmp_path):
         images.list_images(tmp_path / "b.png")
 
 
-def test_read_sizes_and_the_note_of_what_is_left_out(photo):
+def test_sizes_of_a_folder_and_what_is_left_out(photo, capsys):
     (photo.parent / "broken.png").write_bytes(photo.read_bytes()[:-300])
-    paths = images.list_images(photo.parent)
-    assert images.read_sizes(paths) == ({photo: (12, 17)}, ["broken.png"])
-    with pytest.raises(UserError, match=r"none of 1 .*broken\.png"):
-        images.read_sizes(paths[:1])
-    left_out = dict.fromkeys("abcde", "why")
-    note = images.note_left_out("photos", left_out, 7)
-    assert "5 of 7" in note and "c (why), 2 more" in note and "d (why)" not in note
+    left_out = {"broken.png": "cannot be read"}
+    assert images.list_images(photo.parent) == ({photo: (12, 17)}, left_out)
+    photo.unlink()
+    with pytest.raises(UserError, match="no image .* can be read"):
+        images.list_images(photo.parent)
+    report_left_out("photos", dict.fromkeys("abcde", "why"), 7)
+    note = capsys.readouterr().out
+    assert "5 of 7" in note and "c (why), ..." in note and "d (why)" not in note
 
 
 # Writing

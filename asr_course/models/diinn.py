@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_course.coords import Queries, nearest_code
-from asr_course.errors import UserError
 from asr_course.layers import (
     Features,
     ImplicitModel,
@@ -54,10 +53,6 @@ class DIINNOptions:
     scale_input: Literal["1/s", "area"] = "1/s"
     sine: bool = True  # ours: False puts ReLU where the synthesis branch has a sine
     skip: bool = False  # ours, not the paper's: add the bilinearly enlarged input
-
-    def __post_init__(self):
-        if not self.hidden:
-            raise UserError("hidden needs at least one width, for example (64, 64)")
 
 
 class DIINN(ImplicitModel):

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from asr_course.coords import Queries, corners
 from asr_course.encoders import conv
-from asr_course.errors import UserError
 from asr_course.layers import (
     MLP,
     Features,
@@ -43,10 +42,6 @@ class LTEOptions:
     # Above ×4, give the network the pixel size of ×4, the largest it was trained on.
     freeze_cell: bool = True
     skip: bool = True  # the paper's own
-
-    def __post_init__(self):
-        if not self.hidden:
-            raise UserError("hidden needs at least one width, for example (64, 64)")
 
 
 class LTE(ImplicitModel):
