@@ -90,7 +90,10 @@ def parser() -> argparse.ArgumentParser:
     tr("--terms", default="not stated; those of the training images apply")
     tr("--resume", action="store_true", help="continue what --out holds")
     tr("--save-every", type=float, default=60, help="seconds between checkpoints")
-    tr("--precision", help="no, bf16 or fp16 (GPUs only), instead of the preset's")
+    tr(
+        "--precision",
+        help="no, auto, bf16 or fp16, instead of the preset's",
+    )
     tr("--accumulate", type=int, default=1, help="cut a batch into so many pieces")
     tr("--device", default="auto")
 

@@ -27,10 +27,14 @@ def pick_device(name: str = "auto") -> torch.device:
 def half_type(precision: str, device: torch.device) -> torch.dtype | None:
     """The 16-bit type of this precision, or None: "fp16" is float32 except on CUDA.
 
-    UserError on "bf16" on a CPU without instructions for it: float32 is faster there.
+    "auto": on CUDA bf16 where the GPU has it, else fp16; float32 elsewhere. UserError
+    on "bf16" on a CPU without instructions for it: float32 is faster there.
     """
-    choose("precision", precision, ("no", "fp16", "bf16"))
-    if precision == "no" or (precision == "fp16" and device.type != "cuda"):
+    choose("precision", precision, ("no", "auto", "fp16", "bf16"))
+    if precision == "auto" and device.type == "cuda":
+        bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
+        precision = "bf16" if bf16 else "fp16"
+    if precision == "no" or (precision != "bf16" and device.type != "cuda"):
         return None
     if precision == "fp16":
         return torch.float16

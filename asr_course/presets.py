@@ -1,5 +1,10 @@
-"""Presets: what a notebook and `train` run, for a CI machine, a laptop or a GPU."""
+"""Presets: what a notebook and `train` run.
 
+smoke: for CI. laptop: small models, minutes on two cores. gpu: the papers' networks in
+less than 15 minutes on a small GPU. paper: each paper's own recipe, days.
+"""
+
+import os
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +88,16 @@ PAPER_RECIPES = {
 }
 
 SMOKE_DIGITS = Plan("tiny", DIGITS_8, Schedule(60, 2e-3, average=0.9), 100_000)
-GPU_PAIR = Plan("paper", Recipe(), Schedule(100_000, 1e-4, "halve"), 800)
-GPU_DIGITS = Plan("laptop", DIGITS, Schedule(18_000, average=0.999), 100_000)
+LAPTOP_PAIR = Plan("tiny", PATCHES_8, Schedule(200, 3e-3))
+LAPTOP_DEEP_PAIR = Plan("tiny", PATCHES_8, Schedule(200, 1e-3))
+LAPTOP_DIGITS_PAIR = Plan("tiny", DIGITS, Schedule(300, 2e-3, average=0.99), 100_000)
+# A step takes about 0.6 TFLOP with each of the papers' decoders, so that 12,000 are 12
+# minutes at 10 TFLOP/s (docs/training.md has the sum).
+QUICK = Plan("paper", Recipe(), Schedule(12_000, 4e-4, warmup=300), 200)
+QUICK_DIGITS = Plan("laptop", DIGITS, Schedule(12_000, average=0.999), 100_000)
+PAPER_PAIR = Plan("paper", Recipe(), Schedule(100_000, 1e-4, "halve"), 800)
+PAPER_DIGITS = Plan("laptop", DIGITS, Schedule(18_000, average=0.999), 100_000)
+WORKERS = min(8, os.cpu_count() or 1)  # processes that load pictures
 
 # size, data, schedule (steps, rate, ...), pictures
 PRESETS = {
@@ -104,27 +117,40 @@ PRESETS = {
     ),
     "laptop": Preset(
         lesson=Plan("tiny", PATCHES_8, Schedule(800, 3e-3)),
-        pair=Plan("tiny", PATCHES_8, Schedule(200, 3e-3)),
+        pair=LAPTOP_PAIR,
         full=Plan("laptop", PATCHES, Schedule(3000, 1e-3), 400),
         deep=Plan("tiny", PATCHES_8, Schedule(600, 1e-3)),
-        deep_pair=Plan("tiny", PATCHES_8, Schedule(200, 1e-3)),
+        deep_pair=LAPTOP_DEEP_PAIR,
         digits=Plan("tiny", DIGITS, Schedule(600, 2e-3, average=0.99), 100_000),
-        digits_pair=Plan("tiny", DIGITS, Schedule(300, 2e-3, average=0.99), 100_000),
+        digits_pair=LAPTOP_DIGITS_PAIR,
         digits_full=Plan("laptop", DIGITS, Schedule(18_000, average=0.999), 100_000),
         photographs=Plan("laptop", PHOTOGRAPHS, Schedule(6000, average=0.999)),
     ),
     "gpu": Preset(
+        lesson=QUICK,
+        pair=LAPTOP_PAIR,
+        full=QUICK,
+        deep=QUICK,
+        deep_pair=LAPTOP_DEEP_PAIR,
+        digits=QUICK_DIGITS,
+        digits_pair=LAPTOP_DIGITS_PAIR,
+        digits_full=QUICK_DIGITS,
+        photographs=Plan("laptop", PHOTOGRAPHS, Schedule(12_000, average=0.999)),
+        precision="auto",
+        workers=WORKERS,
+    ),
+    "paper": Preset(
         lesson=LIIF,
-        pair=GPU_PAIR,
+        pair=PAPER_PAIR,
         full=LIIF,
         deep=LIIF,
-        deep_pair=GPU_PAIR,
-        digits=GPU_DIGITS,
-        digits_pair=GPU_DIGITS,
+        deep_pair=PAPER_PAIR,
+        digits=PAPER_DIGITS,
+        digits_pair=PAPER_DIGITS,
         digits_full=Plan("paper", DIGITS, Schedule(18_000, average=0.999), 100_000),
         photographs=PAPER_RECIPES["idm"],
-        precision="fp16",
-        workers=8,
+        precision="auto",
+        workers=WORKERS,
         recipes=PAPER_RECIPES,
     ),
 }

@@ -26,6 +26,11 @@ class Procedural(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:
         return self._draw(self.seed, range(self.count)[index], self.size)
 
+    def preload(self) -> None:
+        """Draw all of them now."""
+        for index in range(self.count):
+            self[index]
+
 
 def dead_leaves(seed: int, index: int, size: int = 256) -> np.ndarray:
     """One image (size, size, 3) uint8, drawn at twice the size against aliasing."""

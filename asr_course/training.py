@@ -60,8 +60,8 @@ def train(
 
     out: folder for checkpoint.pt, written every `save_every` seconds and at the end.
     resume: continue from out/checkpoint.pt if it belongs to the same run. on_step(step,
-    losses): called after every step. precision: "no" (float32), "bf16", or "fp16" (on
-    CUDA, ignored elsewhere). accumulate: pieces in which a process computes its part of
+    losses): called after every step. precision: "no" (float32), "bf16", "fp16" or
+    "auto", see `half_type`. accumulate: pieces in which a process computes its part of
     a batch; more of them need less memory.
 
     An interrupt (Ctrl-C, Jupyter's stop button) ends the run after the current step;
@@ -83,6 +83,8 @@ def train(
 
     with delayed_interrupt(alone=processes == 1) as stop:
         model.to(device).train()
+        if half:  # 16-bit convolutions are faster in this order of memory
+            model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), lr=schedule.rate)
         scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
         mean = {}  # running mean of the weights
@@ -132,20 +134,26 @@ def train(
             save_checkpoint(checkpoint, plan, losses, *state)
     if mean:
         model.load_state_dict(mean)
-    model.eval()
+    model.to(memory_format=torch.contiguous_format).eval()
     if interrupted and not checkpoint:
         raise KeyboardInterrupt  # nothing was saved: the caller should not go on
     return Run(model, len(losses), losses, interrupted)
 
 
 def load_pieces(samples, first, share, rank, processes, workers) -> Iterator:
-    """Iterator over the pieces from sample `first` on: `share` samples a process."""
+    """Iterator over the pieces from sample `first` on: `share` samples a process.
+
+    Workers begin with the pictures that the images keep in memory.
+    """
+    if workers and hasattr(samples.images, "preload"):
+        samples.images.preload()
     left = range(first, len(samples))
     loader = DataLoader(
         samples,
         batch_size=share,
         sampler=(k for k in left if k // share % processes == rank),
         num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
         worker_init_fn=ignore_interrupts,
     )
     return iter(loader)
@@ -161,8 +169,8 @@ def take_step(model, network, batch, optimizer, scaler, schedule, half) -> Tenso
     total = 0
     optimizer.zero_grad()
     for sample in batch:
-        sample = sample._make(x.to(device) for x in sample)
-        if half:  # 16-bit convolutions are faster in this order of memory
+        sample = sample._make(x.to(device, non_blocking=True) for x in sample)
+        if half:
             lr = sample.lr.contiguous(memory_format=torch.channels_last)
             sample = sample._replace(lr=lr)
         with torch.autocast(device.type, half, enabled=half is not None):

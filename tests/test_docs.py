@@ -98,7 +98,7 @@ def test_pages_are_fresh_and_list_every_exercise_and_method():
     listed = re.findall(r"`(\w+\.\d)`", pages.exercises())
     assert sorted(listed) == sorted(EXERCISES)
     for name in models.METHODS:
-        assert f"train --model {name} --preset gpu " in fresh["docs/training.md"]
+        assert f"train --model {name} --preset paper " in fresh["docs/training.md"]
 
 
 def test_the_cost_of_training_is_counted_from_the_formulas():

@@ -9,6 +9,7 @@ import papermill
 import pytest
 from helpers import ROOT
 
+from asr_course import build, count_parameters
 from tools.notebooks import (
     NOTEBOOKS,
     execute,
@@ -156,4 +157,31 @@ def test_an_unknown_preset_stops_a_notebook_and_lists_those_there_are():
     notebook.cells = notebook.cells[: first + 1]
     with pytest.raises(papermill.PapermillExecutionError) as error:
         execute(notebook, "nonsense")
-    assert "smoke, laptop, gpu" in str(error.value)
+    assert "smoke, laptop, gpu, paper" in str(error.value)
+
+
+SHORTENED = """
+from dataclasses import replace
+
+plan = run.preset.lesson
+recipe = replace(plan.recipe, batch=2, patch=16, queries=64)
+plan = replace(plan, recipe=recipe, schedule=replace(plan.schedule, steps=20))
+run = replace(run, preset=replace(run.preset, lesson=plan, side=48, workers=0))
+"""
+
+
+def test_the_gpu_preset_trains_the_paper_s_network_on_a_cpu():
+    """Notebook 1, to its training; 20 small steps in place of 12,000."""
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    sources = [cell.source for cell in notebook.cells]
+    setup, train = (
+        next(k for k, source in enumerate(sources) if words in source)
+        for words in ("asr.setup(PRESET", "asr.train(")
+    )
+    notebook.cells = notebook.cells[: train + 1]
+    notebook.cells.insert(setup + 1, nbformat.v4.new_code_cell(SHORTENED))
+    executed = execute(notebook, "gpu", timeout=300)
+    assert faults(executed) == []
+    assert "preset gpu on cpu" in printed(executed)
+    parameters = count_parameters(build("liif", "paper"))
+    assert f"{parameters:,} parameters, 20 steps" in printed(executed)

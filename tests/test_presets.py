@@ -65,9 +65,9 @@ def test_train_follows_the_plan_of_its_model_and_pictures(name):
     for model, method in METHODS.items():
         assert full_plan(preset, model, digits=True) is preset.digits_full
         shared = preset.photographs if method.is_generative else preset.full
-        own = PAPER_RECIPES[model] if name == "gpu" else shared
+        own = PAPER_RECIPES[model] if name == "paper" else shared
         assert full_plan(preset, model, digits=False) is own
-        swinir = PAPER_RECIPES.get(f"{model}-swinir", own) if name == "gpu" else own
+        swinir = PAPER_RECIPES.get(f"{model}-swinir", own) if name == "paper" else own
         assert full_plan(preset, model, False, "swinir") is swinir
         assert full_plan(preset, model, False, "rdn") is own
 

@@ -1,16 +1,20 @@
 """The studies: each script runs on something small and writes a record of its rows."""
 
+import csv
 import json
 import math
 
 import pytest
 import torch
-from helpers import near
+from helpers import near, picture
+from PIL import Image
 
 from asr_course import build
+from asr_course.images import sample_crops
 from asr_course.lessons.exam import held_out, load_readers
 from asr_course.presets import PRESETS
-from studies import ablate, benchmark, exam, growth, readers, seams
+from asr_course.weights import read_card
+from studies import ablate, benchmark, exam, gpu_hour, growth, readers, seams
 
 
 def record_of(main, path, *words: str) -> dict:
@@ -154,3 +158,28 @@ def test_readers_train_and_are_read_back(tmp_path):
     found = load_readers(path)
     assert (found.read(x.hr) == x.labels).float().mean() > 0.2  # guessing: 0.1
     assert found.glance(x.lr).sum(1).allclose(torch.ones(20))
+
+
+# An hour with a GPU
+
+
+def test_gpu_hour_trains_logs_scores_and_goes_on(tmp_path, monkeypatch, capsys):
+    """By the smoke preset, on a CPU; called again, it trains no further."""
+    monkeypatch.setitem(PRESETS, "gpu", PRESETS["smoke"])
+    monkeypatch.setattr(gpu_hour, "TRIAL", 6)
+    monkeypatch.setattr(gpu_hour.Log.__init__, "__defaults__", (0.0,))
+    Image.fromarray(picture(130, 100)).save(tmp_path / "photo.png")
+    out, crops = tmp_path / "out", sample_crops(48)
+    monkeypatch.setattr(gpu_hour, "sample_crops", lambda: crops)
+    words = [str(tmp_path), "--minutes", "0.02", "--out", str(out), "--device", "cpu"]
+    for _ in range(2):
+        gpu_hour.main(words)
+        steps = json.loads((out / "speed.json").read_text())["steps"]
+        assert f"{steps} steps on" in capsys.readouterr().out
+        log = list(csv.DictReader((out / "log.csv").open()))
+        assert [int(line["step"]) for line in log] == list(range(2, steps + 1))
+        assert all(float(line["steps_a_second"]) > 0 for line in log)
+    card = read_card(out / "liif.safetensors")
+    assert (card["steps"], card["config"]["name"]) == (steps, "liif")
+    scores = json.loads((out / "scores.json").read_text())
+    assert [row["scale"] for row in scores["rows"]] == [2, 3, 4]

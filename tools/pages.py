@@ -17,7 +17,7 @@ from asr_course import models
 from asr_course.data import PairRecipe
 from asr_course.lessons.side_by_side import METHODS, plus_minus, seed_scores
 from asr_course.plots import markdown
-from asr_course.presets import PAPER_RECIPES
+from asr_course.presets import PAPER_RECIPES, PRESETS
 from asr_course.profile import macs_paper, multiplications
 from asr_course.records import load_record, paper_rows, paper_values
 from notebooks import NOTEBOOKS, ROOT, marks
@@ -83,7 +83,7 @@ SHAPES = {
 
 
 def recipes() -> str:
-    """What `train --preset gpu` does for each method; equal recipes in one row."""
+    """What `train --preset paper` does for each method; equal recipes in one row."""
     rows, groups = [], {}
     for key, plan in PAPER_RECIPES.items():
         name, _, encoder = key.partition("-")
@@ -139,6 +139,29 @@ def macs_of_sample(name: str, encoder: str) -> float:
 
 
 SUSTAINED = 10e12  # operations a second, an assumption
+
+
+def quick() -> str:
+    """What the preset gpu computes: operations of a step, of all steps, and minutes."""
+    rows, preset = [], PRESETS["gpu"]
+    for name, title in TITLES.items():
+        plan = preset.digits if name == "idm" else preset.lesson
+        with torch.device("meta"):
+            model = models.build(name, plan.size)
+            side = plan.recipe.patch
+            if name == "idm":  # the largest of its pictures
+                crop, level = plan.recipe.crop, torch.empty(1)
+                y, lr = torch.empty(1, 3, crop, crop), torch.empty(1, 3, side, side)
+                macs = multiplications(partial(model, lr, y, level))
+            else:
+                macs = macs_paper(model, (side, side), plan.recipe.queries**0.5 / side)
+        # Forwards, and twice as much backwards; two operations for a pair.
+        step = 6 * plan.recipe.batch * macs
+        total = step * plan.schedule.steps
+        cells = f"{step / 1e12:.2f}", f"{plan.schedule.steps:,}", f"{total / 1e15:.1f}"
+        rows.append([title, *cells, f"{total / SUSTAINED / 60:.0f}"])
+    heads = ["", "TFLOP a step", "steps", "PFLOP", "minutes, estimate"]
+    return markdown(heads, rows)
 
 
 def cost() -> str:
@@ -270,6 +293,7 @@ def claims_of(paper: str) -> str:
 BLOCKS = {
     ("README.md", "results"): results,
     ("docs/instructors.md", "exercises"): exercises,
+    ("docs/training.md", "quick"): quick,
     ("docs/training.md", "recipes"): recipes,
     ("docs/training.md", "cost"): cost,
     ("docs/training.md", "expected"): expected,
