@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     up("--max-pixels", type=int, default=2**28, help="refuse larger outputs")
     up("--steps", type=int, default=25, help="of a sampler (idm)")
     up("--seed", type=int, default=0, help="of a sampler (idm)")
+    up("--overwrite", action="store_true", help="replace files that exist")
     up("--device", default="auto")
 
     ev = add("evaluate", help="score a model, or bicubic, on a folder").add_argument
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     ev("--record", type=Path, help="the same with command and versions")
     ev("--save", type=Path, help="write every output into this folder")
     ev("--per-image", action="store_true", help="a row for every image")
+    ev("--overwrite", action="store_true", help="replace files that exist")
     ev("--device", default="auto")
 
     tr = add("train", help="train a model, resumable").add_argument
@@ -88,12 +90,10 @@ def parser() -> argparse.ArgumentParser:
     tr("--loss", choices=["l1", "l2"])
     tr("--seed", type=int, default=0)
     tr("--terms", default="not stated; those of the training images apply")
-    tr("--resume", action="store_true", help="continue what --out holds")
+    tr("--init", help="begin with these weights: a name, or a file")
+    tr("--resume", action="store_true", help="continue, or extend, what --out holds")
     tr("--save-every", type=float, default=60, help="seconds between checkpoints")
-    tr(
-        "--precision",
-        help="no, auto, bf16 or fp16, instead of the preset's",
-    )
+    tr("--precision", help="no, auto, bf16 or fp16")
     tr("--accumulate", type=int, default=1, help="cut a batch into so many pieces")
     tr("--device", default="auto")
 
@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     pr("--scale", type=number, nargs="+", help="4 if left out")
     pr("--plot", type=Path, help="draw time against pixels into this .png")
     pr("--json", type=Path, help="write the record to this file")
+    pr("--overwrite", action="store_true", help="replace files that exist")
     pr("--device", default="auto")
 
     do = add("download", help="images that papers use, resumable").add_argument

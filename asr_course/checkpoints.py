@@ -1,5 +1,6 @@
 """Checkpoints: the state of a training run, in a file that is always whole."""
 
+import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +31,6 @@ def run_plan(model: nn.Module, images, recipe, schedule, seed: int) -> str:
 
 def save_checkpoint(path: Path, plan, losses, model, optimizer, scaler, mean) -> None:
     """Write the state of a run after len(losses) steps. OSError if it cannot."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         "plan": plan,
         "step": len(losses),
@@ -61,11 +61,50 @@ def read_checkpoint(path: Path) -> dict:
     return state
 
 
-def load_checkpoint(path: Path, plan, model, optimizer, scaler, mean) -> list[float]:
-    """Put the state of a run back; returns its losses, none if it is another run's."""
-    state = read_checkpoint(path)
-    if state["plan"] != plan:
-        return []
+def differences(there: dict, here: dict, before: str = "") -> list[str]:
+    """Where two nested dicts differ: ["schedule.rate: 0.001 there, 0.002 here"]."""
+    found = []
+    for key in there | here:
+        a, b = there.get(key), here.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{before}{key}.")
+        elif a != b:
+            found.append(f"{before}{key}: {a} there, {b} here")
+    return found
+
+
+def own_checkpoint(path: Path, plan: str, resume: bool) -> dict | None:
+    """The state in a checkpoint of the run with this plan; its steps may have grown.
+
+    None for a finished run of another plan that is not to be resumed. Else another
+    run's checkpoint is a UserError: it is not to be lost.
+    """
+    state, here = read_checkpoint(path), json.loads(plan)
+    there, steps = json.loads(state["plan"]), here["schedule"]["steps"]
+    finished = state["step"] == there["schedule"]["steps"]
+    if steps > state["step"]:
+        there["schedule"]["steps"] = steps
+    found = differences(there, here)
+    if found and finished and not resume:
+        return None
+    if found:
+        raise UserError(
+            f"{path} holds {state['step']} steps of another run "
+            f"({'; '.join(found[:3])}): go on as it began, choose another folder, or "
+            "delete it"
+        )
+    return state
+
+
+def set_aside(path: Path) -> None:
+    """Give a file, if there is one, the first free name like checkpoint-1.pt."""
+    names = (path.with_stem(f"{path.stem}-{k}") for k in itertools.count(1))
+    if path.exists():
+        path.rename(next(name for name in names if not name.exists()))
+
+
+def load_state(state: dict, model, optimizer, scaler, mean) -> list[float]:
+    """Put the state of a run back; returns its losses."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     for key in mean:

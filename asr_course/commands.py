@@ -25,19 +25,25 @@ from asr_course.training import train
 
 def run_upscale(args) -> None:
     image = images.open_image(args.input)
-    images.check_writable(args.output, image.has_transparency_data)
-    seed, device = devices.check_seed(args.seed), devices.pick_device(args.device)
-    model = weights.load_model(args.model).to(device)
+    transparent = image.has_transparency_data
+    images.check_image_file(args.output, transparent, args.overwrite)
+    model = weights.load_model(args.model).to(devices.pick_device(args.device))
     size = args.scale, args.size, args.max_pixels
     with tqdm(total=100, unit="%", disable=None) as bar:  # only on a terminal
 
         def report(done: float) -> None:
             bar.update(round(100 * done) - bar.n)
 
-        result = upscale(model, image, *size, report, args.steps, seed)
+        result = upscale(model, image, *size, report, args.steps, args.seed)
     images.save_image(result, args.output)
     (cols, rows), (w, h) = image.size, result.size
     print(f"{args.output}: {rows}x{cols} to {h}x{w} (rows x columns)")
+
+
+def check_outputs(args, *files: Path | None) -> None:
+    """UserError unless all of these can be written, and are new or may be replaced."""
+    for file in filter(None, files):
+        images.check_file(file, args.overwrite)
 
 
 def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
@@ -48,12 +54,21 @@ def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
         print(f"note: {len(names)} of {count} images in {folder} left out: {shown}")
 
 
+def check_save(args) -> None:
+    """UserError unless outputs can be saved, each in a place of its own."""
+    images.check_folder(args.save)
+    if args.save.is_dir() and any(args.save.iterdir()) and not args.overwrite:
+        why = f"{args.save} is not empty"
+        raise UserError(f"{why}: choose another folder, or add --overwrite")
+    for given in (args.model, args.data):
+        if len({Path(name).resolve().stem for name in given}) < len(given):
+            raise UserError("--save needs models, and data folders, of different names")
+
+
 def run_evaluate(args) -> None:
-    for file in filter(None, (args.json, args.record)):
-        images.check_file(file)
+    check_outputs(args, args.json, args.record)
     if args.save:
-        images.check_folder(args.save)
-    metrics.check_scales(args.scales)
+        check_save(args)
     names = [name for name in args.model if name != "bicubic"]
     cards = {name: weights.read_card(weights.find_weights(name)) for name in names}
     device = devices.pick_device(args.device)
@@ -105,6 +120,8 @@ def run_train(args) -> int:
     options = {"largest": int(plan.recipe.scale_max)} if is_generative else {}
     options |= parse_options(args.set)
     model = build(args.model, plan.size, args.encoder, **options)
+    if args.init:
+        weights.start_from(model, args.init)
     if digits:
         pictures, data = Characters(plan.pictures, args.seed), "drawn digits"
     elif args.data:
@@ -116,8 +133,12 @@ def run_train(args) -> int:
         pictures = Procedural(plan.pictures, args.seed, side)
     images.check_folder(args.out)
     file = args.out / f"{args.model}.safetensors"
-    if not args.resume and (file.exists() or unfinished(args.out)):
-        why = f"{args.out} holds trained weights or a run that was stopped"
+    started = (args.out / "checkpoint.pt").exists()
+    if file.exists() and not (args.resume and started):
+        why = f"{file} holds trained weights"
+        raise UserError(f"{why}: choose another --out" + started * ", or --resume")
+    if not args.resume and unfinished(args.out):
+        why = f"{args.out} holds a run that was stopped"
         raise UserError(f"{why}: continue it with --resume, or choose another --out")
     keys = ("seed", "device", "out", "resume", "save_every", "accumulate")
     how = {key: getattr(args, key) for key in keys}
@@ -162,15 +183,23 @@ def command_of(args) -> str:
     words += ["--data", args.data.name] if args.data else []
     words += ["--set", *args.set] if args.set else []
     words += ["--digits"] if args.digits else []
-    for name in ("encoder", "steps", "rate", "schedule", "loss", "seed", "precision"):
+    for name in (
+        "encoder",
+        "init",
+        "steps",
+        "rate",
+        "schedule",
+        "loss",
+        "seed",
+        "precision",
+    ):
         if (value := getattr(args, name)) is not None:
             words += [f"--{name}", str(value)]
     return "python -m asr_course train " + shlex.join(words)
 
 
 def run_profile(args) -> None:
-    for file in filter(None, (args.json, args.plot)):
-        images.check_file(file)
+    check_outputs(args, args.json, args.plot)
     device = devices.pick_device(args.device)
     names = list(METHODS) if args.all else args.model
     sizes = args.size or (["paper", "laptop"] if args.all else ["paper"])

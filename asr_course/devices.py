@@ -86,13 +86,8 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def check_seed(seed: int) -> int:
-    """`seed`; UserError unless it is 0, 1, 2, ..."""
+def set_seed(seed: int) -> None:
+    """Seed the weights of models built from now on. UserError unless 0, 1, 2, ..."""
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise UserError(f"seed must be a whole number of 0 or more, not {seed!r}")
-    return seed
-
-
-def set_seed(seed: int) -> None:
-    """Seed the weights of models built from now on."""
-    torch.manual_seed(check_seed(seed))
+    torch.manual_seed(seed)

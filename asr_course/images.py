@@ -98,8 +98,12 @@ def to_pixels(x: Tensor) -> np.ndarray:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Write `path` whole or not at all: the block writes a temporary file instead."""
+    """Write `path` whole or not at all: the block writes a temporary file instead.
+
+    Makes the folders that it is in.
+    """
     temporary = Path(f"{path}.{os.getpid()}.part")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.touch()
         yield temporary
@@ -116,19 +120,21 @@ def save_image(image: Image.Image, path: str | Path) -> None:
         temporary.write_bytes(file.getvalue())
 
 
-def check_writable(path: str | Path, transparent: bool = False) -> None:
+def check_image_file(path: Path, transparent: bool, overwrite: bool) -> None:
     """UserError unless an image, perhaps a transparent one, can be written there."""
     if Path(path).suffix.lower() not in (TRANSPARENT if transparent else SUFFIXES):
         why = "the image has transparency" if transparent else "no known image format"
         raise UserError(f"cannot write {path}: {why}; end its name in .png")
-    check_file(path)
+    check_file(path, overwrite)
 
 
-def check_file(path: str | Path) -> None:
-    """UserError unless a file can be written there."""
+def check_file(path: str | Path, overwrite: bool) -> None:
+    """UserError unless a file can be written there, and is new or may be replaced."""
     path = Path(path)
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         raise UserError(f"cannot write {path}: name a file in a folder that exists")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists: choose another name, or add --overwrite")
     check_folder(path.parent)
 
 

@@ -90,12 +90,6 @@ class ImplicitModel(nn.Module):
         """How far, in low-resolution pixels, `grid_features` looks around a pixel."""
         return self.encoder.radius
 
-    @property
-    def align(self) -> int:
-        """Tiles must start at a multiple of this: windows of SwinIR are counted from
-        the first row and column. 1 for convolutions."""
-        return getattr(self.encoder, "align", 1)
-
     def grid_features(self, latent: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W, D): the decoder's work that needs no query."""
         return latent.movedim(1, -1)

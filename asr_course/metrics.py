@@ -78,13 +78,6 @@ def seam(x: Tensor, scale: int, where: float = 0.0) -> float:
     return float(step[crossing].mean() / step[~crossing].mean())
 
 
-def check_scales(scales) -> None:
-    """UserError unless every scale is a number of 1 or more."""
-    for scale in scales:
-        if not 1 <= scale < math.inf:
-            raise UserError(f"scale must be a number of 1 or more, not {scale}")
-
-
 def low_resolution_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """floor(H / s), floor(W / s): the low-resolution pixels that fit whole."""
     return tuple(int(n / scale + 1e-9) for n in size)
@@ -152,6 +145,8 @@ class Benchmark:
 
     def scorable(self, scale: float, protocol: str) -> list[Path]:
         """The images to score at a scale. UserError if none, or if LR files misfit."""
+        if not 1 <= scale < math.inf:
+            raise UserError(f"scale must be a number of 1 or more, not {scale}")
         small = self.too_small([scale], protocol)
         paths = [path for path in self.sizes if path.name not in small]
         if not paths:
@@ -207,7 +202,6 @@ def evaluate(
     """
     choose("protocol", protocol, ("liif", "diinn"))
     choose("way of scoring grey", grey, ("rgb", "grey"))
-    check_scales(scales)
     benchmark = source if isinstance(source, Benchmark) else Benchmark(source)
     paths = {scale: benchmark.scorable(scale, protocol) for scale in scales}
     rows = []
@@ -220,8 +214,9 @@ def evaluate(
                 images.to_tensor(hr)[0],
             )
             if save:
-                file = Path(save) / f"x{scale:g}" / f"{path.stem}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
+                twins = sum(path.stem == other.stem for other in benchmark.sizes)
+                stem = path.name if twins > 1 else path.stem  # a.png and a.jpg
+                file = Path(save) / f"x{scale:g}" / f"{stem}.png"
                 images.save_image(Image.fromarray(images.to_pixels(sr)), file)
             if grey == "grey" and (truth == truth[:1]).all():
                 sr, truth = sr.mean(0, keepdim=True), truth.mean(0, keepdim=True)

@@ -181,11 +181,12 @@ class Setup:
 def setup(preset="laptop", device="auto", seed=0, out_dir="runs") -> Setup:
     """Check a notebook's parameters (UserError), print the machine, seed torch.
 
-    `out` is absolute and is not created.
+    `out` is absolute, names preset and seed, so that no run takes another's place, and
+    is not created.
     """
     choose("preset", preset, PRESETS)
     chosen = pick_device(device)
-    out = Path(out_dir).expanduser().absolute()
+    out = Path(out_dir).expanduser().absolute() / f"{preset}-{seed}"
     check_folder(out)
     set_seed(seed)
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else chosen.type

@@ -11,15 +11,17 @@ Letters: H W low-resolution rows and columns, h w output rows and columns.
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from operator import add
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from asr_course.coords import Queries, cells_to_pixels, pixel_centres
 from asr_course.errors import UserError
 from asr_course.layers import Features
-from asr_course.totals import Unknown, add, known_totals
+from asr_course.totals import Unknown, known_totals
 
 TILE = 256  # low-resolution rows and columns that are encoded at once
 QUERIES = 4096  # that are decoded at once, in whole rows: they stay in the CPU's cache
@@ -48,8 +50,9 @@ def encode(model: nn.Module, lr: Tensor, part: Window | None = None) -> Encoded:
     top, left, rows, cols = part or (0, 0, H, W)
     margin = model.radius + 1
     bottom, right = min(top + rows + margin, H), min(left + cols + margin, W)
-    first_row = max(top - margin, 0) // model.align * model.align
-    first_col = max(left - margin, 0) // model.align * model.align
+    align = getattr(model.encoder, "align", 1)  # SwinIR's windows are counted from 0
+    first_row = max(top - margin, 0) // align * align
+    first_col = max(left - margin, 0) // align * align
     # Convolutions on a CPU are a fifth faster on pixels whose channels lie together.
     pixels = lr[..., first_row:bottom, first_col:right]
     features = model.encode(pixels.contiguous(memory_format=torch.channels_last))
@@ -114,7 +117,7 @@ class Totals:
                 else:
                     missing = self.decode(encoded, queries, cell)
                 part = missing.part
-                total = part if total is None else add(total, part)
+                total = part if total is None else tree_map(add, total, part)
                 yield
                 if missing.once:
                     break

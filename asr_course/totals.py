@@ -52,14 +52,6 @@ def known_totals(known: Sequence) -> Callable:
     return total
 
 
-def add(a, b):
-    """Two summaries added up: tuples entry by entry, all else by its own +."""
-    if isinstance(a, tuple):
-        entries = (add(x, y) for x, y in zip(a, b, strict=True))
-        return type(a)(*entries) if hasattr(a, "_fields") else tuple(entries)
-    return a + b
-
-
 def in_one_pass(*calls: tuple) -> tuple:
     """Summaries that are ready together: (function, arguments ...) each."""
     return tuple(summarise(*args) for summarise, *args in calls)

@@ -24,7 +24,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from asr_course import devices
-from asr_course.checkpoints import load_checkpoint, run_plan, save_checkpoint
+from asr_course.checkpoints import (
+    load_state,
+    own_checkpoint,
+    run_plan,
+    save_checkpoint,
+    set_aside,
+)
 from asr_course.data import PairRecipe, Recipe
 from asr_course.errors import UserError
 from asr_course.schedule import Schedule
@@ -59,10 +65,12 @@ def train(
     """Train `model` in place on `images`.
 
     out: folder for checkpoint.pt, written every `save_every` seconds and at the end.
-    resume: continue from out/checkpoint.pt if it belongs to the same run. on_step(step,
-    losses): called after every step. precision: "no" (float32), "bf16", "fp16" or
-    "auto", see `half_type`. accumulate: pieces in which a process computes its part of
-    a batch; more of them need less memory.
+    resume: continue from out/checkpoint.pt, which must be of the same run; only the
+    number of steps may grow, and the rate then follows the longer schedule. Another run
+    that was stopped is a UserError also without `resume`, because it would be lost.
+    on_step(step, losses): called after every step. precision: "no" (float32), "bf16",
+    "fp16" or "auto", see `half_type`. accumulate: pieces in which a process computes
+    its part of a batch; more of them need less memory.
 
     An interrupt (Ctrl-C, Jupyter's stop button) ends the run after the current step;
     the second raises KeyboardInterrupt at once, and so does the first without `out`,
@@ -79,7 +87,9 @@ def train(
         )
     plan = run_plan(model, images, recipe, schedule, seed)
     checkpoint = Path(out) / "checkpoint.pt" if out else None
-    losses, interrupted = [], False
+    losses, interrupted, before = [], False, None
+    if checkpoint and checkpoint.exists():
+        before = own_checkpoint(checkpoint, plan, resume)
 
     with delayed_interrupt(alone=processes == 1) as stop:
         model.to(device).train()
@@ -91,11 +101,15 @@ def train(
         if schedule.average:
             mean = {key: value.clone() for key, value in model.state_dict().items()}
         state = model, optimizer, scaler, mean
-        if resume and checkpoint and checkpoint.exists():
-            losses = load_checkpoint(checkpoint, plan, *state)
+        if resume and before:
+            losses = load_state(before, *state)
+            if before["plan"] != plan and rank == 0:
+                print(f"more steps: {schedule.steps}; the rate follows them from here")
         network = model
         if processes > 1:
             network = DistributedDataParallel(model, static_graph=True)
+        if checkpoint and before is None and rank == 0:
+            set_aside(checkpoint)
 
         samples = recipe.samples(images, seed, schedule.steps * recipe.batch)
         first, share = len(losses) * recipe.batch, recipe.batch // (pieces * processes)

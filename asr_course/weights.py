@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+from asr_course.checkpoints import differences
 from asr_course.encoders import ENCODERS
 from asr_course.errors import UserError, choose
 from asr_course.images import atomic
@@ -36,7 +37,6 @@ def save_weights(model: nn.Module, path: str | Path, card: dict) -> None:
         raise UserError(f"{path} is not written: {why}")
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     metadata = {"config": json.dumps(config), "card": json.dumps(card)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
@@ -85,6 +85,14 @@ def load_weights(path: str | Path, cls: type[nn.Module] | None = None) -> nn.Mod
     if key := not_finite(state):
         raise UserError(f"{path} cannot be used: {key} holds NaN or infinity")
     return model.eval()
+
+
+def start_from(model: nn.Module, name_or_file: str | Path) -> None:
+    """Give `model` the weights of a model like it. UserError if that is another one."""
+    other = load_model(name_or_file)
+    if found := differences(other.config, model.config):
+        raise UserError(f"{name_or_file}: another model ({'; '.join(found[:3])})")
+    model.load_state_dict(other.state_dict())
 
 
 def shipped() -> dict[str, Path]:

@@ -70,7 +70,6 @@ REFUSALS = {
         (("--scale", "0.5"), "1 or more"),
         (("--scale", 4, "--max-pixels", 3000), "more than 3000"),
         (("--size", "12"), "argument --size"),
-        (("--scale", 2, "--seed", -1), "seed .*not -1"),
         (("--scale", 2, "--model", "none.safetensors"), "none.*cannot be read"),
         (("--scale", 2, "--model", "photo.png"), "unknown shipped weights"),
     ],
@@ -82,6 +81,9 @@ REFUSALS = {
         (("--model", "bicubic", "none.safetensors"), "none.*cannot be read"),
         (("--json", "nowhere/a.json"), "nowhere"),
         (("--record", "set"), "cannot write set"),
+        (("--json", "tiny.safetensors"), "exists: .*--overwrite"),
+        (("--save", "set"), "set is not empty"),
+        (("--save", "new", "--data", "set", "./set"), "different names"),
         (("--save", "photo.png/x"), "cannot write into photo.png"),
     ],
     "train": [
@@ -101,6 +103,7 @@ REFUSALS = {
         (("--lr", "0x5"), "--lr must be"),
         (("--size", "tinny"), "argument --size.*'tinny'"),
         (("--plot", "nowhere/a.png"), "nowhere"),
+        (("--plot", "photo.png"), "photo.png exists"),
     ],
 }
 ROWS = [(name, *row) for name, rows in REFUSALS.items() for row in rows]

@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from helpers import near, picture, tiny
 from PIL import Image
 
@@ -157,7 +158,8 @@ def test_trained_weights_can_be_used(folder, tmp_path, photo):
     assert model.options.hidden == (8, 8) and model.options.skip is False
     assert model.encoder.channels == 48
     assert read_card(weights)["data"] == "photos"
-    assert on_cpu("upscale", photo, photo, "--model", weights, "--scale", 2) == 0
+    words = ("upscale", photo, photo, "--model", weights, "--scale", 2)
+    assert on_cpu(*words) == 2 and on_cpu(*words, "--overwrite") == 0
     assert on_cpu("evaluate", "--model", weights, "--data", folder) == 0
 
 
@@ -165,26 +167,26 @@ def test_trained_weights_can_be_used(folder, tmp_path, photo):
 def digits(tmp_path_factory):
     """A folder with an IDM and a LIIF that saw a few digits, and 4 x 4 pixels."""
     folder = tmp_path_factory.mktemp("digits")
-    words = train_words(folder / "run", "--steps", 2)
-    assert on_cpu(*words, "--model", "idm") == 0
-    assert on_cpu(*words, "--model", "liif", "--digits", "--loss", "l2") == 0
+    for name, *more in (["idm"], ["liif", "--digits", "--loss", "l2"]):
+        words = train_words(folder / "run" / name, "--steps", 2)
+        assert on_cpu(*words, "--model", name, *more) == 0
     Image.fromarray(picture(4, 4)).save(folder / "small.png")
     return folder
 
 
 def test_idm_trains_on_digits_by_default_and_others_when_asked(digits):
-    card = read_card(digits / "run" / "idm.safetensors")
+    card = read_card(digits / "run" / "idm" / "idm.safetensors")
     assert (card["data"], card["steps"]) == ("drawn digits", 2)
     assert 0 < card["final_l1"] < 2
     largest = PRESETS["smoke"].digits_full.recipe.scale_max
     assert card["config"]["options"]["largest"] == largest
-    card = read_card(digits / "run" / "liif.safetensors")
+    card = read_card(digits / "run" / "liif" / "liif.safetensors")
     assert card["data"] == "drawn digits" and 0 < card["final_l2"] < 0.5
 
 
 @pytest.mark.parametrize("name", ["idm", "liif"])
 def test_a_card_s_command_repeats_the_weights(digits, tmp_path, name):
-    path = digits / "run" / f"{name}.safetensors"
+    path = digits / "run" / name / f"{name}.safetensors"
     words = shlex.split(read_card(path)["command"])[3:]
     assert on_cpu(*words, "--out", tmp_path / "run") == 0
     files = tmp_path / "run" / path.name, path
@@ -192,9 +194,9 @@ def test_a_card_s_command_repeats_the_weights(digits, tmp_path, name):
 
 
 def test_upscale_samples_the_same_image_from_the_same_seed(digits, capsys):
-    weights, photo = digits / "run" / "idm.safetensors", digits / "small.png"
+    weights, photo = digits / "run/idm/idm.safetensors", digits / "small.png"
     words = ("upscale", photo, digits / "out.png", "--model", weights)
-    words += ("--size", "24x40")
+    words += ("--size", "24x40", "--overwrite")
     for steps, seed in ((3, 1), (3, 2), (4, 1)):
         assert on_cpu(*words, "--steps", steps, "--seed", seed) == 0
         how = {"size": (24, 40), "steps": steps, "seed": seed}
@@ -237,3 +239,25 @@ def test_profile_of_all_models_leaves_out_scales_of_a_sampler(capsys):
     expected = [(name, scale) for name in METHODS for scale in ("2", "9")]
     expected.remove(("idm", "9"))
     assert [(line[0], line[2]) for line in lines] == expected
+
+
+def test_another_rate_loses_no_run_and_init_begins_with_weights(tmp_path, capsys):
+    """One line says what differs; --init takes weights of a model like it."""
+    out, words = tmp_path / "run", ["--steps", "2", "--rate", "1e-3"]
+    assert on_cpu(*train_words(out, *words)) == 0
+    kept = (out / "checkpoint.pt").read_bytes()
+    assert on_cpu(*train_words(out, "--resume", "--steps", "2", "--rate", "2e-3")) == 2
+    assert "schedule.rate: 0.001 there, 0.002 here" in capsys.readouterr().err
+    assert (out / "checkpoint.pt").read_bytes() == kept
+    (out / "checkpoint.pt").unlink()  # weights alone are not to be lost either
+    assert on_cpu(*train_words(out, "--resume", *words)) == 2
+
+    first, other = out / "liif.safetensors", tmp_path / "other"
+    more = ["--init", first, "--steps", "1", "--rate", "1e-9"]
+    assert on_cpu(*train_words(other, *more)) == 0
+    a, b = (load_weights(f / "liif.safetensors").state_dict() for f in (out, other))
+    assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in a)
+    assert "--init" in read_card(other / "liif.safetensors")["command"]
+    more = ["--init", first, "--set", "hidden=(8,8)"]
+    assert on_cpu(*train_words(tmp_path / "third", *more)) == 2
+    assert "options.hidden: (48, 48) there" in capsys.readouterr().err

@@ -5,7 +5,6 @@ import torch
 
 from asr_course import build
 from asr_course.devices import (
-    check_seed,
     half_type,
     is_main,
     pick_device,
@@ -67,7 +66,7 @@ def test_set_seed_repeats():
 @pytest.mark.parametrize("seed", [-1, 1.0, None, True, 2**63])
 def test_seeds_are_whole_numbers(seed):
     with pytest.raises(UserError, match="whole number"):
-        check_seed(seed)
+        set_seed(seed)
 
 
 def test_dropout_differs_between_steps_and_processes():

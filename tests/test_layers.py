@@ -75,7 +75,7 @@ def test_relative_cell_is_two_over_the_scale():
 
 def test_a_model_needs_a_predict():
     model = ImplicitModel(tiny().encoder, tiny().options)
-    assert model.config["name"] == "ImplicitModel" and model.align == 1
+    assert model.config["name"] == "ImplicitModel"
     features = model.encode(torch.rand(1, 3, 4, 5))
     assert torch.equal(features.grid, features.latent.permute(0, 2, 3, 1))
     with pytest.raises(NotImplementedError, match="ImplicitModel"):

@@ -1,6 +1,7 @@
 """Measures against the official ones and against slow formulas; the protocols."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from asr_course.errors import UserError
 from asr_course.images import resize, to_tensor
 from asr_course.metrics import (
     Benchmark,
-    check_scales,
     evaluate,
     format_rows,
     lr_psnr,
@@ -392,6 +392,14 @@ def test_save_writes_every_output(folder, tmp_path):
     assert np.array_equal(Image.open(out / "x2" / "b.png"), expected)
 
 
+def test_two_images_of_one_stem_are_saved_as_two(tmp_path):
+    for name in ("a.png", "a.bmp", "b.png"):
+        save(picture(24, 24), tmp_path / name)
+    evaluate(None, tmp_path, [2], save=tmp_path / "out")
+    saved = sorted(os.listdir(tmp_path / "out" / "x2"))
+    assert saved == ["a.bmp.png", "a.png.png", "b.png"]
+
+
 def test_images_in_memory_are_scored_like_files(folder):
     images = {name: picture(*PICTURES[name]) for name in ("b.png", "a.png")}
     found = evaluate(None, images, [2], per_image=True)
@@ -454,5 +462,4 @@ def test_evaluate_refuses(folder, arguments, words):
 
 
 def test_scales_and_sizes_at_the_limit():
-    check_scales([1, 1.5, 30])
     assert make_pair(picture(3, 9), 3, "liif")[0].shape == (1, 3, 3)

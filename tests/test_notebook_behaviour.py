@@ -182,10 +182,10 @@ def test_run_all_twice_then_interrupt_and_go_on_in_a_new_kernel(path, tmp_path):
         async with place.open(checkout / "notebooks" / path.name, work, "runs") as tab:
             (train,) = cells_with(tab.nb, "unfinished(run.out")
             name = re.search(r"run\.out / \"(\w+)\"", tab.nb.cells[train].source)[1]
-            saved = work / "runs" / name / "checkpoint.pt"
+            saved = work / "runs" / "smoke-0" / name / "checkpoint.pt"
             await tab.run()
             once, whole = shown(tab), torch.load(saved, weights_only=True)
-            assert sorted(os.listdir(work / "runs")) == names_in_out(tab.nb)
+            assert sorted(os.listdir(saved.parents[1])) == names_in_out(tab.nb)
             await tab.run()
             assert tab.steps[0] == 1  # trained anew: an edited class has an effect
             assert shown(tab) == once
@@ -220,7 +220,7 @@ def test_out_dir_is_one_place_and_refused_before_the_training(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("runs", "Läufe 1/a/b", "~/runs"):
         out = setup("smoke", device="cpu", out_dir=name).out
-        assert out == tmp_path / name.replace("~", "home")
+        assert out == tmp_path / name.replace("~", "home") / "smoke-0"
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="folder"):
         setup("smoke", device="cpu", out_dir="file/runs")

@@ -21,7 +21,7 @@ def test_setup_says_one_line_and_seeds(capsys, tmp_path, monkeypatch):
     first = torch.rand(4)
     torch.manual_seed(11)
     assert torch.equal(torch.rand(4), first)
-    assert (made.seed, made.out) == (11, tmp_path / "runs")
+    assert (made.seed, made.out) == (11, tmp_path / "runs" / "smoke-11")
     assert made.preset is PRESETS["smoke"] and made.device == torch.device("cpu")
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and "preset smoke on cpu" in said

@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import picture
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from asr_course import build
 from asr_course.checkpoints import (
-    load_checkpoint,
+    load_state,
     read_checkpoint,
     run_plan,
     save_checkpoint,
@@ -285,12 +288,40 @@ OTHERS = {
 }
 
 
+@pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize("what", OTHERS)
-def test_checkpoint_of_another_plan_is_not_resumed(tmp_path, what):
+def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, what, resume):
     run(**OTHERS[what], out=tmp_path, on_step=Stop(3))
-    watch = Stop(2)
-    run(out=tmp_path, resume=True, on_step=watch)
-    assert watch.seen == [1, 2]
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(UserError, match=rf"holds 3 steps of another run \({what}"):
+        run(out=tmp_path, resume=resume)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+def test_a_finished_run_of_another_plan_is_kept_under_another_name(tmp_path):
+    for steps in (2, 1, 1):  # the last one is the second once more, and takes its place
+        run(Schedule(steps), out=tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1.pt", "checkpoint.pt"]
+    assert read_checkpoint(tmp_path / "checkpoint-1.pt")["step"] == 2
+    with pytest.raises(UserError, match="another run"):
+        run(Schedule(1, 5e-4), out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("stopped", [6, STEPS])
+def test_a_run_is_extended_by_a_larger_number_of_steps(tmp_path, stopped):
+    """From where it was, with Adam's moments, and by the longer schedule from there."""
+    first = run(out=tmp_path, on_step=Stop(stopped))
+    longer = replace(COSINE, steps=STEPS + 5)
+    rates = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"])
+    )
+    second = run(longer, out=tmp_path, resume=True)
+    handle.remove()
+    assert second.losses[:stopped] == first.losses and second.steps == STEPS + 5
+    assert rates == [longer(step) for step in range(stopped, STEPS + 5)]
+    with pytest.raises(UserError, match="schedule.steps: 20 there, 15 here"):
+        run(out=tmp_path, resume=True)
 
 
 def test_plans_have_the_fields_of_earlier_checkpoints():
@@ -326,7 +357,7 @@ def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     before, save = (tmp_path / "checkpoint.pt").read_bytes(), torch.save
     monkeypatch.setattr(torch, "save", lambda state, path: save(state, "/dev/full"))
     with pytest.raises(OSError, match="cannot write .*disk full"):
-        run(Schedule(steps=2), out=tmp_path)
+        run(Schedule(steps=2), out=tmp_path, resume=True)
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
@@ -339,7 +370,7 @@ def test_the_scale_of_gradients_is_saved_where_there_is_one(tmp_path):
     scaler = torch.amp.GradScaler("cpu")
     for losses, other in ([0.1], saved), ([0.1, 0.2], off):
         save_checkpoint(path, "plan", losses, *parts, other, {})
-        assert load_checkpoint(path, "plan", *parts, scaler, {}) == losses
+        assert load_state(read_checkpoint(path), *parts, scaler, {}) == losses
         assert scaler.get_scale() == 512
 
 
