@@ -11,6 +11,8 @@ from asr_course.models import DEFAULT_ENCODER, METHODS
 from asr_course.presets import PRESETS
 from asr_course.schedule import SHAPES
 
+MEMORY = "a smaller output, --accumulate (train) or --device cpu may help"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0; 2 for bad input; 130 if interrupted;
@@ -25,8 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, MemoryError) as error:
-        words = str(error).split() or ["not enough memory"]
+        words = str(error).split() or ["not enough memory;", MEMORY]
         print(f"{name}: {' '.join(words)}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        print(f"{name}: not enough memory; {MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -57,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     up("--model", default="liif", help="weights, or a .safetensors, .pth or .ckpt")
     up("--scale", type=number, help="1 or more, for example 3.7")
     up("--size", type=rows_by_columns, help="240x320, rows x columns, instead")
+    up("--quality", type=int, default=95, help="1 to 100, of .jpg and .webp")
     up("--max-pixels", type=int, default=2**28, help="refuse larger outputs")
     up("--steps", type=int, default=25, help="of a sampler (idm)")
     up("--seed", type=int, default=0, help="of a sampler (idm)")

@@ -35,7 +35,7 @@ def run_upscale(args) -> None:
             bar.update(round(100 * done) - bar.n)
 
         result = upscale(model, image, *size, report, args.steps, args.seed)
-    images.save_image(result, args.output)
+    images.save_image(result, args.output, args.quality)
     (cols, rows), (w, h) = image.size, result.size
     print(f"{args.output}: {rows}x{cols} to {h}x{w} (rows x columns)")
 

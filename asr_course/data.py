@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from asr_course.coords import make_cell, make_coord, round_half_up
 from asr_course.errors import UserError
-from asr_course.images import list_images, open_image, resize, to_rgb
+from asr_course.images import list_images, read_pixels, resize
 from asr_course.sampling import degrade, draw_queries, random_crop
 
 
@@ -210,7 +210,7 @@ class Folder(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:
         if index in self._cache:
             return self._cache[index]
-        pixels = np.asarray(to_rgb(open_image(self.paths[index])))
+        pixels = read_pixels(self.paths[index])
         if pixels.nbytes <= self._room:
             self._room -= pixels.nbytes
             self._cache[index] = pixels

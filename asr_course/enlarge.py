@@ -7,15 +7,18 @@ refused in one sentence, before any work is done.
 from numbers import Integral, Real
 
 import numpy as np
-from PIL import Image
-from torch import nn
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor, nn
 
+from asr_course.colours import split_alpha, spread
 from asr_course.coords import output_size
 from asr_course.errors import UserError
-from asr_course.images import open_image, split_alpha, to_pixels, to_tensor
+from asr_course.images import open_image, to_tensor
 from asr_course.render import render_pieces
 
 MAX_PIXELS = 2**28
+LUMA = torch.tensor([[0.299, 0.587, 0.114]])  # as Pillow makes grey
 
 
 def check_size(
@@ -66,28 +69,58 @@ def upscale(
 ) -> Image.Image:
     """Enlarge a picture (PIL image or path) by `scale`, or to `size` = (rows, cols).
 
-    Grey pictures come back grey; transparency is enlarged by Pillow's bicubic. The
-    model's device is used. on_progress: called with the fraction done. steps, seed:
-    for a generative model, see IDM.sample. UserError on a scale under 1, a size under
-    the picture's or one over `max_pixels`.
+    Grey stays grey (also stored as RGB), 16-bit grey stays 16-bit; transparency is
+    enlarged by Pillow's bicubic; colour profile, EXIF and dpi are kept. The model's
+    device is used. on_progress: called with the fraction done. steps, seed: for a
+    generative model, see IDM.sample. UserError on a scale under 1, a size under the
+    picture's or one over `max_pixels`.
     """
-    colours, alpha = split_alpha(open_image(image))
+    image = open_image(image)
+    colours, alpha = split_alpha(image)
     rows, cols = check_size(colours.size[::-1], scale, size, max_pixels)
-    lr = to_tensor(colours).to(next(model.parameters()).device)
+    pixels = np.asarray(colours)
+    if image.mode.startswith("I"):  # 16-bit grey, also when stored in 32 bits
+        pixels = np.asarray(image).astype(np.int64).clip(0, 65535).astype(np.uint16)
+    if alpha:
+        pixels = spread(pixels, alpha)
+    grey = pixels.ndim == 2 or (pixels == pixels[..., :1]).all()
+    lr = to_tensor(pixels).to(next(model.parameters()).device)
     report = on_progress or (lambda done: None)
+    enlarged = np.empty((rows, cols) if grey else (rows, cols, 3), pixels.dtype)
+
+    def put(piece: Tensor, row: int = 0, col: int = 0) -> None:
+        """Write a piece (3, h, w) of the output into `enlarged`."""
+        piece = piece.clamp(0, 1).cpu()
+        piece = (LUMA @ piece.flatten(1)).view(1, *piece.shape[1:]) if grey else piece
+        levels = (piece * np.iinfo(pixels.dtype).max).round().movedim(0, -1).numpy()
+        h, w = piece.shape[1:]
+        enlarged[row : row + h, col : col + w] = levels[..., 0] if grey else levels
+
     if model.is_generative:
-        sr = model.sample(
-            lr, (rows, cols), steps, seed, on_step=lambda k: report(k.done / steps)
-        )
-        pixels = to_pixels(sr[0])
+        on_step = lambda k: report(k.done / steps)  # noqa: E731
+        put(model.sample(lr, (rows, cols), steps, seed, on_step=on_step)[0])
     else:
-        pixels, done = np.empty((rows, cols, 3), np.uint8), 0
+        done = 0
         for row, col, piece in render_pieces(model, lr, (rows, cols)):
-            bottom, right = row + piece.shape[1], col + piece.shape[2]
-            pixels[row:bottom, col:right] = to_pixels(piece)
+            put(piece, row, col)
             done += piece.shape[1] * piece.shape[2]
             report(done / (rows * cols))
-    result = Image.fromarray(pixels).convert(colours.mode)
-    if alpha is not None:
+    result = Image.fromarray(enlarged)
+    result = result if pixels.ndim == 2 else result.convert(colours.mode)
+    if alpha:
         result.putalpha(alpha.resize((cols, rows), Image.Resampling.BICUBIC))
+    result.info |= kept_info(image, (rows, cols))
     return result
+
+
+def kept_info(image: Image.Image, size: tuple[int, int]) -> dict:
+    """What is said about a picture, for its enlargement to `size` (rows, cols)."""
+    keys = {"dpi"} if image.mode == "CMYK" else {"dpi", "icc_profile"}
+    kept = {key: value for key, value in image.info.items() if key in keys}
+    if exif := image.getexif():
+        details = exif.get_ifd(ExifTags.IFD.Exif)
+        for tag, n in zip(("ExifImageHeight", "ExifImageWidth"), size, strict=True):
+            if ExifTags.Base[tag] in details:
+                details[ExifTags.Base[tag]] = n
+        kept["exif"] = exif.tobytes()
+    return kept

@@ -17,10 +17,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from asr_course.colours import split_alpha, to_rgb, to_srgb
 from asr_course.errors import UserError, choose
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
-TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
+TRANSPARENT = (".png", ".webp", ".tif", ".tiff", ".avif", ".jp2")  # can be written
+SUFFIXES = (*TRANSPARENT, ".jpg", ".jpeg", ".jfif", ".bmp", ".ppm", ".gif")
 
 
 def list_images(folder: str | Path) -> tuple[dict[Path, tuple[int, int]], dict]:
@@ -30,7 +31,10 @@ def list_images(folder: str | Path) -> tuple[dict[Path, tuple[int, int]], dict]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one that holds images")
     folder = folder / "HR" if (folder / "HR").is_dir() else folder
-    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES]
+    kinds = {
+        s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN
+    }
+    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in kinds]
     sizes, left_out = {}, {}
     for path in tqdm(paths, "reading", disable=None, leave=False, delay=2):
         try:
@@ -62,33 +66,21 @@ def open_image(source) -> Image.Image:
         raise UserError(f"cannot read {name}: {why}") from None
 
 
-def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """An image of any mode as 8-bit "L" or "RGB", and its transparency ("L" or None).
-
-    16-bit grey is reduced to 8 bits, palettes are expanded, CMYK is converted.
-    """
-    if image.mode.startswith("I"):  # 16-bit grey, also when stored in 32 bits
-        pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)), None
-    alpha = None
-    grey = image.mode in ("1", "L", "LA")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-    return image.convert("L" if grey else "RGB"), alpha
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB, without its transparency."""
-    return split_alpha(image)[0].convert("RGB")
+def read_pixels(source) -> np.ndarray:
+    """An image as sRGB (rows, cols, 3) uint8, without its transparency."""
+    return np.asarray(to_rgb(open_image(source)))
 
 
 def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
-    """8-bit RGB or grey (H, W[, 3]) to (1, 3, H, W) in [0, 1]; grey is repeated."""
+    """RGB or grey (H, W[, 3]), of 8 or 16 bits, to (1, 3, H, W) in [0, 1].
+
+    Grey is repeated.
+    """
     pixels = np.array(image)
+    largest = np.iinfo(pixels.dtype).max
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    return torch.from_numpy(pixels).movedim(-1, 0)[None] / 255
+    return torch.from_numpy(pixels).movedim(-1, 0)[None] / largest
 
 
 def to_pixels(x: Tensor) -> np.ndarray:
@@ -112,10 +104,24 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_image(image: Image.Image, path: str | Path) -> None:
-    """Write an image in the format that the suffix names."""
+def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
+    """Write an image in the format that the suffix names, with its profile and data.
+
+    quality: 1 to 100, of JPEG and WebP. 16 bits and profiles that the format cannot
+    hold become 8 bits and sRGB.
+    """
+    kind = Image.registered_extensions()[Path(path).suffix.lower()]
+    if kind in ("BMP", "PPM", "GIF"):
+        image = to_srgb(image)
+    if image.mode.startswith("I") and kind not in ("PNG", "TIFF"):
+        image = split_alpha(image)[0]
+    how = {k: image.info[k] for k in ("icc_profile", "exif", "dpi") if k in image.info}
+    if kind in ("JPEG", "WEBP"):
+        how |= {"quality": quality}
+    if kind == "JPEG":
+        how |= {"subsampling": 0}  # 4:4:4
     file = io.BytesIO()  # Pillow, writing to a disk, does not notice that it is full
-    image.save(file, Image.registered_extensions()[Path(path).suffix.lower()])
+    image.save(file, kind, **how)
     with atomic(path) as temporary:
         temporary.write_bytes(file.getvalue())
 

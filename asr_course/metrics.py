@@ -163,22 +163,26 @@ class Benchmark:
 
     def low_file(self, path: Path, scale: float, protocol: str) -> Path | None:
         """The data set's own input for an image: X2/0801.png or X2/0801x2.png."""
-        folder = self.folder / "LR_bicubic" / f"X{scale:g}"
-        if protocol != "liif" or not folder.is_dir():
+        if protocol != "liif" or not (folder := self.low_folder(scale)):
             return None
         marked = folder / f"{path.stem}x{scale:g}{path.suffix}"
         plain = folder / path.name
         return marked if marked.is_file() and not plain.is_file() else plain
 
+    def low_folder(self, scale: float) -> Path | None:
+        """LR_bicubic/X2 or the like, in any letter case."""
+        letters = (f"[{c}{c.upper()}]" if c.isalpha() else c for c in "lr_bicubic/x")
+        return next(self.folder.glob(f"{''.join(letters)}{scale:g}"), None)
+
     def read(self, path: Path, scale: float, protocol: str) -> tuple:
         """(input, truth) of one image, uint8 pixels (rows, cols, 3)."""
         if self.pixels:
             return make_pair(self.pixels[str(path)], scale, protocol)
-        hr = np.asarray(images.to_rgb(images.open_image(path)))
+        hr = images.read_pixels(path)
         low = self.low_file(path, scale, protocol)
         if not low:
             return make_pair(hr, scale, protocol)
-        lr = np.asarray(images.to_rgb(images.open_image(low)))
+        lr = images.read_pixels(low)
         rows, cols = (round_half_up(n * scale) for n in lr.shape[:2])
         return lr, hr[:rows, :cols]
 
@@ -209,10 +213,8 @@ def evaluate(
         scored = []
         for path in paths[scale]:
             lr, hr = benchmark.read(path, scale, protocol)
-            sr, truth = (
-                predict(model, lr, hr.shape[:2], protocol),
-                images.to_tensor(hr)[0],
-            )
+            sr = predict(model, lr, hr.shape[:2], protocol)
+            truth = images.to_tensor(hr)[0]
             if save:
                 twins = sum(path.stem == other.stem for other in benchmark.sizes)
                 stem = path.name if twins > 1 else path.stem  # a.png and a.jpg
@@ -223,6 +225,8 @@ def evaluate(
             scored.append({"image": path.name, **score(sr, truth, scale, protocol)})
         about = {"model": name, "data": benchmark.folder.name, "scale": scale}
         about |= {"protocol": protocol, "grey": grey}
+        low = benchmark.low_folder(scale) if protocol == "liif" else None
+        about["lr"] = "/".join(low.parts[-2:]) if low else "made"
         means = {key: float(np.mean([row[key] for row in scored])) for key in COLUMNS}
         rows.append({**about, **means, "images": len(scored)})
         if left_out := [*benchmark.left_out, *benchmark.too_small([scale], protocol)]:
@@ -234,11 +238,11 @@ def evaluate(
 
 def format_rows(rows: list[dict]) -> str:
     """Rows of `evaluate` as a table for the terminal."""
-    lines = ["data          scale   PSNR-Y  PSNR-RGB    SSIM  LR-PSNR  images"]
+    lines = ["data          scale   PSNR-Y  PSNR-RGB    SSIM  LR-PSNR  inputs, images"]
     lines += [
         f"{row['data'][:12]:12} {row['scale']:6g} {row['psnr_y']:8.2f} "
         f"{row['psnr_rgb']:9.2f} {row['ssim']:7.4f} {row['lr_psnr']:8.2f}  "
-        f"{row.get('image', row['images'])}"
+        f"{row['lr']}, {row.get('image', row['images'])}"
         for row in rows
     ]
     about = "model {model}, protocol {protocol}, grey images scored as {grey}"

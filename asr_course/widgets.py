@@ -14,7 +14,7 @@ from PIL import Image
 from asr_course import plots
 from asr_course.coords import output_size
 from asr_course.errors import UserError
-from asr_course.images import open_image, resize, to_pixels, to_rgb, to_tensor
+from asr_course.images import read_pixels, resize, to_pixels, to_tensor
 from asr_course.picture import LatestWins, Picture, errors_shown, finish
 from asr_course.render import Totals, Window, decode_rows, encode
 from asr_course.view import View, compare
@@ -74,7 +74,7 @@ class ScaleExplorer(LatestWins):
     def set_image(self, image, lr: np.ndarray | None = None) -> None:
         """Show another photograph, in the same place and at the same scale."""
         if not isinstance(image, np.ndarray):
-            image = np.asarray(to_rgb(open_image(image)))
+            image = read_pixels(image)
         (rows, cols), note = image.shape[:2], ""
         if max(rows, cols) > LARGEST:
             note = f"Your picture of {rows}×{cols} pixels was shrunk to "

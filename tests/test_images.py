@@ -12,6 +12,7 @@ from helpers import golden, picture
 from PIL import Image
 
 from asr_course import images
+from asr_course.colours import split_alpha, to_rgb
 from asr_course.commands import report_left_out
 from asr_course.errors import UserError
 
@@ -128,22 +129,22 @@ def see_through(mode: str) -> Image.Image:
     ],
 )
 def test_split_alpha(image, mode, has_alpha):
-    colours, alpha = images.split_alpha(image)
+    colours, alpha = split_alpha(image)
     assert colours.mode == mode and (alpha is not None) == has_alpha
     assert np.array_equal(colours, image.convert(mode))
     if has_alpha:
         assert np.array_equal(alpha, picture(12, 17, seed=1)[..., 1])
-    assert np.array_equal(images.to_rgb(image), colours.convert("RGB"))
+    assert np.array_equal(to_rgb(image), colours.convert("RGB"))
 
 
 def test_16_bit_grey_is_reduced_to_8(tmp_path):
     """Rounded, not cut: 257 grey levels of 16 bits make one of 8."""
     levels = np.array([[0, 128, 129, 257, 40000, 65535]], np.uint16)
     Image.fromarray(levels).save(tmp_path / "deep.png")
-    grey, alpha = images.split_alpha(images.open_image(tmp_path / "deep.png"))
+    grey, alpha = split_alpha(images.open_image(tmp_path / "deep.png"))
     assert np.asarray(grey).tolist() == [[0, 0, 1, 1, 156, 255]] and alpha is None
     wide = Image.fromarray(levels.astype(np.int32) * 2)
-    assert np.asarray(images.split_alpha(wide)[0]).max() == 255
+    assert np.asarray(split_alpha(wide)[0]).max() == 255
 
 
 def test_images_are_turned_the_right_way_up(tmp_path):
@@ -162,7 +163,7 @@ def test_truncated_file_is_refused(tmp_path, suffix, keep):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     with pytest.raises(UserError, match=rf"cannot read .*cut\.{suffix}"):
-        images.to_rgb(images.open_image(path))
+        to_rgb(images.open_image(path))
 
 
 def test_what_is_no_image_is_refused(tmp_path):

@@ -328,6 +328,16 @@ def test_files_whose_names_hold_the_scale_are_used(benchmark):
         evaluate(None, benchmark, [2])
 
 
+def test_low_resolution_folders_in_any_letter_case(benchmark):
+    expected = evaluate(None, benchmark, [2])
+    assert expected[0]["lr"] == "LR_bicubic/X2" and "X2, 1" in format_rows(expected)
+    (benchmark / "LR_bicubic" / "X2").rename(benchmark / "LR_bicubic" / "x2")
+    (benchmark / "LR_bicubic").rename(benchmark / "lr_Bicubic")
+    [found] = evaluate(None, benchmark, [2])
+    assert found == {**expected[0], "lr": "lr_Bicubic/x2"}
+    assert evaluate(None, benchmark, [2], "diinn")[0]["lr"] == "made"
+
+
 def test_file_of_the_data_set_that_is_no_image_is_refused(benchmark):
     (benchmark / "LR_bicubic" / "X2" / "a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"cannot read .*a\.png"):

@@ -513,7 +513,9 @@ def test_upscaled_pictures_keep_their_kind(mode, rows, cols, how, seed):
     size = check_size((rows, cols), **how)
     assert result.size == size[::-1]
     clear = mode in CLEAR
-    assert result.mode == ("L" if mode in GREY else "RGB") + "A" * clear
+    deep = mode in ("I", "I;16")
+    kind = "I;16" if deep else "L" if mode in GREY else "RGB"
+    assert result.mode == kind + "A" * clear
     if clear:
         alpha = image.convert("RGBA").getchannel("A")
         alpha = alpha.resize(size[::-1], Image.Resampling.BICUBIC)

@@ -1,0 +1,164 @@
+"""Colours of people's own pictures: what is seen before is seen after.
+
+A fresh model with `skip` is bilinear interpolation, so a flat patch stays flat.
+"""
+
+import io
+
+import numpy as np
+import pytest
+from helpers import picture, tiny
+from PIL import ExifTags, Image, ImageCms
+
+from asr_course import build
+from asr_course.__main__ import main
+from asr_course.colours import spread, to_rgb, to_srgb
+from asr_course.enlarge import upscale
+from asr_course.images import list_images, open_image, save_image
+from asr_course.weights import save_weights
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+@pytest.fixture
+def plain():
+    return build("liif", "tiny", skip=True, hidden=(4,)).eval()
+
+
+def swapped_profile() -> bytes:
+    """A profile in which red and blue have changed places, made from sRGB's bytes."""
+    data = SRGB.tobytes()
+    table = {data[k : k + 4]: k for k in range(132, 132 + 12 * data[131], 12)}
+    red, blue = table[b"rXYZ"], table[b"bXYZ"]
+    swapped = bytearray(data)
+    swapped[red + 4 : red + 12] = data[blue + 4 : blue + 12]
+    swapped[blue + 4 : blue + 12] = data[red + 4 : red + 12]
+    swapped = bytes(swapped).replace(b"sRGB b", b"mine b")
+    return swapped.replace(b"s\0R\0G\0B", b"m\0i\0n\0e")
+
+
+def seen(path) -> np.ndarray:
+    """The pixels of a file as a screen shows them, by Pillow alone."""
+    image = Image.open(path)
+    profile = image.info.get("icc_profile")
+    if profile:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        image = ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
+    return np.asarray(image.convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"])
+def test_a_profile_is_kept_or_converted(plain, tmp_path, suffix):
+    """Red of a file whose profile makes it blue; .bmp and .gif hold no profile."""
+    profile, before = swapped_profile(), tmp_path / "before.png"
+    Image.new("RGB", (6, 5), (200, 60, 60)).save(before, icc_profile=profile)
+    assert seen(before)[0, 0].tolist() == pytest.approx([60, 60, 200], abs=2)
+    after = tmp_path / f"after{suffix}"
+    save_image(upscale(plain, before, 2.5), after)
+    assert np.abs(seen(after) - seen(before)[0, 0]).max() <= 3
+    shown = to_rgb(open_image(before))  # what training, scoring and widgets see
+    assert np.abs(np.asarray(shown).astype(int) - seen(before)).max() <= 1
+
+
+def test_srgb_and_broken_profiles_change_nothing():
+    image = Image.fromarray(picture(4, 5))
+    for profile in (SRGB.tobytes(), b"no profile"):
+        image.info["icc_profile"] = profile
+        assert np.array_equal(to_srgb(image), picture(4, 5))
+
+
+def test_transparent_pictures_have_no_dark_rim():
+    """A white disc on transparent black: white wherever it is seen at all."""
+    y, x = np.mgrid[:24, :24] - 11.5
+    disc = ((y**2 + x**2) < 64).astype(np.uint8) * 255
+    image = Image.fromarray(np.repeat(disc[..., None], 3, axis=2))
+    image.putalpha(Image.fromarray(disc))
+    for model in (build("liif", "tiny", skip=True).eval(), build("metasr", "tiny")):
+        result = np.asarray(upscale(model, image, 3.3)).astype(int)
+        if model.options.skip:
+            assert (255 - result[..., :3])[result[..., 3] > 8].max() <= 1
+    pixels = np.array([[7, 0, 0, 9]], np.uint8)
+    found = spread(pixels, Image.fromarray(np.array([[1, 0, 0, 200]], np.uint8)))
+    assert found.tolist() == [[7, 7, 9, 9]]
+    nothing = Image.fromarray(np.zeros((1, 4), np.uint8))
+    assert np.array_equal(spread(pixels, nothing), pixels)
+
+
+def test_grey_stored_as_rgb_stays_grey():
+    """By a model that would tint it."""
+    grey = Image.fromarray(picture(9, 9)[..., 1]).convert("RGB")
+    model = tiny()
+    found = np.asarray(upscale(model, grey, 2))
+    assert found.shape == (18, 18, 3) and np.ptp(found, axis=2).max() == 0
+    assert np.array_equal(found[..., 0], upscale(model, grey.convert("L"), 2))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_of_grey_come_out(plain, tmp_path, suffix):
+    """A ramp of 4096 levels, as of a 12-bit scan; a .jpg gets 8 bits."""
+    ramp = np.arange(0, 4096, 16, dtype=np.uint16).reshape(1, -1).repeat(4, axis=0)
+    Image.fromarray(ramp).save(tmp_path / "in.png")
+    out = tmp_path / f"out{suffix}"
+    save_image(upscale(plain, tmp_path / "in.png", 1), out)
+    assert np.abs(np.asarray(Image.open(out)).astype(int) - ramp).max() <= 1
+    save_image(upscale(plain, tmp_path / "in.png", 2), tmp_path / "out.jpg")
+    assert Image.open(tmp_path / "out.jpg").mode == "L"
+
+
+def test_data_about_a_picture_is_kept(plain, tmp_path):
+    """Turned once, and not again by who reads the output; its size is the new one."""
+    exif, date = Image.Exif(), "2026:11:28 12:00:00"
+    exif[ExifTags.Base.Orientation] = 6
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details[ExifTags.Base.DateTimeOriginal] = date
+    details[ExifTags.Base.ExifImageWidth] = 7
+    photo, out = tmp_path / "photo.jpg", tmp_path / "out.jpg"
+    Image.fromarray(picture(5, 7)).save(photo, exif=exif, dpi=(300, 300))
+    save_image(upscale(plain, photo, 2), out)
+    found = Image.open(out)
+    assert found.size == (10, 14) and found.info["dpi"] == (300, 300)
+    assert found.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    details = found.getexif().get_ifd(ExifTags.IFD.Exif)
+    assert details[ExifTags.Base.DateTimeOriginal] == date
+    assert details[ExifTags.Base.ExifImageWidth] == 10
+
+
+def test_quality_is_that_of_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_weights(tiny(), "tiny.safetensors", {})
+    Image.fromarray(picture(20, 30)).save("in.png")
+    words = ["upscale", "in.png", "out.jpg", "--scale", "2", "--overwrite"]
+    words += ["--device", "cpu", "--model", "tiny.safetensors"]
+    sizes = []
+    for more in ([], ["--quality", "95"], ["--quality", "30"]):
+        assert main(words + more) == 0
+        sizes.append((tmp_path / "out.jpg").stat().st_size)
+    assert sizes[0] == sizes[1] > 1.5 * sizes[2]
+    assert Image.open("out.jpg").layer[0][1:3] == Image.open("out.jpg").layer[1][1:3]
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jp2", ".avif", ".tga"])
+def test_what_can_be_read_is_read_in_a_folder(tmp_path, suffix):
+    path = tmp_path / f"photo{suffix}"
+    try:
+        Image.fromarray(picture(16, 20)).save(path)
+    except (KeyError, ValueError, OSError):
+        pytest.skip("this Pillow does not write it")
+    assert list_images(tmp_path) == ({path: (16, 20)}, {})
+
+
+@pytest.mark.parametrize(
+    "words", ["DefaultCPUAllocator: can't allocate memory", "other"]
+)
+def test_out_of_memory_is_one_line(tmp_path, monkeypatch, capsys, words):
+    def fail(args):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("asr_course.commands.run_profile", fail)
+    if words == "other":
+        with pytest.raises(RuntimeError):
+            main(["profile"])
+    else:
+        assert main(["profile"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "smaller output" in said
