@@ -58,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="python -m asr_course", description=__doc__)
     add = top.add_subparsers(dest="command", required=True).add_parser
 
-    up = add("upscale", help="enlarge an image by any factor").add_argument
-    up("input", type=Path)
-    up("output", type=Path)
+    up = add("upscale", help="enlarge images by any factor").add_argument
+    up("input", type=Path, nargs="+", help="images, or folders of them")
+    up("output", help="a file; for several images, or ending in /, a folder")
     up("--model", default="liif", help="weights, or a .safetensors, .pth or .ckpt")
     up("--scale", type=number, help="1 or more, for example 3.7")
     up("--size", type=rows_by_columns, help="240x320, rows x columns, instead")

@@ -2,6 +2,7 @@
 
 import ast
 import shlex
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ from asr_course.checkpoints import unfinished
 from asr_course.data import Folder
 from asr_course.digits import Characters
 from asr_course.download import SETS, USES, download
-from asr_course.enlarge import upscale
+from asr_course.enlarge import check_target, files_to_enlarge, upscale
 from asr_course.errors import UserError
 from asr_course.models import METHODS, build
 from asr_course.presets import PRESETS, full_plan
@@ -23,21 +24,36 @@ from asr_course.records import save_record, write_json
 from asr_course.training import train
 
 
-def run_upscale(args) -> None:
-    image = images.open_image(args.input)
-    transparent = image.has_transparency_data
-    images.check_image_file(args.output, transparent, args.overwrite)
+def run_upscale(args) -> int:
+    """Of several pictures, those that fail are named and left out; exit code 2 then."""
+    files, several = files_to_enlarge(args.input, args.output)
+    if several:
+        images.check_folder(args.output)
+        Path(args.output).mkdir(parents=True, exist_ok=True)
+    else:  # before the model is read
+        check_target(args.input[0], Path(args.output), args.overwrite)
     model = weights.load_model(args.model).to(devices.pick_device(args.device))
-    size = args.scale, args.size, args.max_pixels
-    with tqdm(total=100, unit="%", disable=None) as bar:  # only on a terminal
+    failed = 0
+    for number, (source, target) in enumerate(files.items(), start=1):
+        try:
+            image = check_target(source, target, args.overwrite)
+            size = args.scale, args.size, args.max_pixels
+            name = f"{number}/{len(files)}" if several else None
+            with tqdm(total=100, desc=name, unit="%", disable=None) as bar:
 
-        def report(done: float) -> None:
-            bar.update(round(100 * done) - bar.n)
+                def report(done: float, bar=bar) -> None:
+                    bar.update(round(100 * done) - bar.n)
 
-        result = upscale(model, image, *size, report, args.steps, args.seed)
-    images.save_image(result, args.output, args.quality)
-    (cols, rows), (w, h) = image.size, result.size
-    print(f"{args.output}: {rows}x{cols} to {h}x{w} (rows x columns)")
+                result = upscale(model, image, *size, report, args.steps, args.seed)
+            images.save_image(result, target, args.quality)
+            (cols, rows), (w, h) = image.size, result.size
+            print(f"{target}: {rows}x{cols} to {h}x{w} (rows x columns)", flush=True)
+        except (UserError, OSError) as error:
+            if not several:
+                raise
+            failed += 1
+            print(f"left out: {error}", file=sys.stderr)
+    return 2 if failed else 0
 
 
 def check_outputs(args, *files: Path | None) -> None:

@@ -4,7 +4,9 @@ Grey pictures stay grey, transparency is kept, and a scale or size that cannot b
 refused in one sentence, before any work is done.
 """
 
+import os
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,13 @@ from torch import Tensor, nn
 from asr_course.colours import split_alpha, spread
 from asr_course.coords import output_size
 from asr_course.errors import UserError
-from asr_course.images import open_image, to_tensor
+from asr_course.images import (
+    SUFFIXES,
+    check_image_file,
+    image_files,
+    open_image,
+    to_tensor,
+)
 from asr_course.render import render_pieces
 
 MAX_PIXELS = 2**28
@@ -124,3 +132,33 @@ def kept_info(image: Image.Image, size: tuple[int, int]) -> dict:
                 details[ExifTags.Base[tag]] = n
         kept["exif"] = exif.tobytes()
     return kept
+
+
+def files_to_enlarge(inputs: list[Path], output: str) -> tuple[dict[Path, Path], bool]:
+    """({picture: where its enlargement goes}, whether `output` is a folder).
+
+    It is one for several pictures, for a folder, and if it ends in /. UserError if two
+    pictures would have one place.
+    """
+    folder, ends = Path(output), output.endswith(("/", os.sep))
+    if not (len(inputs) > 1 or inputs[0].is_dir() or folder.is_dir() or ends):
+        return {inputs[0]: folder}, False
+    if folder.suffix.lower() in SUFFIXES:
+        raise UserError(f"{output} names one picture; name a folder for several")
+    files = {}
+    for path in inputs:
+        for source in image_files(path) if path.is_dir() else [path]:
+            known = source.suffix.lower() in SUFFIXES
+            target = folder / (source.name if known else f"{source.stem}.png")
+            if target in files.values():
+                why = f"two pictures are called {target.name}"
+                raise UserError(f"{why}: enlarge them into two folders")
+            files[source] = target
+    return files, True
+
+
+def check_target(source: Path, target: Path, overwrite: bool) -> Image.Image:
+    """The picture. UserError unless it can be read, and its enlargement written."""
+    image = open_image(source)
+    check_image_file(target, image.has_transparency_data, overwrite)
+    return image

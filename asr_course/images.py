@@ -24,17 +24,20 @@ TRANSPARENT = (".png", ".webp", ".tif", ".tiff", ".avif", ".jp2")  # can be writ
 SUFFIXES = (*TRANSPARENT, ".jpg", ".jpeg", ".jfif", ".bmp", ".ppm", ".gif")
 
 
-def list_images(folder: str | Path) -> tuple[dict[Path, tuple[int, int]], dict]:
-    """{path: (rows, cols)} of the images in `folder`, or in its HR/ if it has one, by
-    name; and {name: why} of those that cannot be read."""
+def image_files(folder: str | Path) -> list[Path]:
+    """The files in `folder`, or in its HR/, of formats that Pillow reads, by name."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one that holds images")
     folder = folder / "HR" if (folder / "HR").is_dir() else folder
-    kinds = {
-        s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN
-    }
-    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in kinds]
+    kinds = Image.registered_extensions()
+    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
+    return [p for p in files if kinds.get(p.suffix.lower()) in Image.OPEN]
+
+
+def list_images(folder: str | Path) -> tuple[dict[Path, tuple[int, int]], dict]:
+    """{path: (rows, cols)} of image_files(folder); {name: why} of unreadable ones."""
+    paths = image_files(folder)
     sizes, left_out = {}, {}
     for path in tqdm(paths, "reading", disable=None, leave=False, delay=2):
         try:

@@ -35,6 +35,12 @@ ARGUMENTS = ("encoder_spec", "imnet_spec", "hidden_dim", "num_layer", "out_dim")
 RESIDUAL_SCALE = {"edsr-baseline": 1, "edsr": 0.1}  # defaults of the authors' code
 PAIRING = {"lte": {"pairing": "interleaved"}, "lte-fast": {"pairing": "halves"}}
 MODES = {"1": "m", "2": "mz", "3": "sz"}  # DIINN's Eq. 6, 7 and 4
+AROUND = r"^((module|generator|net_g|net)\.)+"  # what trainers put around a model
+ENCODER_OF = {  # by the first name that only this encoder has
+    "encoder.RDBs.": "rdn",
+    "encoder.layers.": "swinir",
+    "encoder.head.": "edsr-baseline",
+}
 FAULTS = {  # by the first bytes of a file that torch cannot read
     b"PK": "was cut, or is damaged; download it again",
     b"<": "is a web page, not the file; download it again",
@@ -83,15 +89,26 @@ def read_file(path: Path):
 
 
 def read_layout(content) -> tuple[str, dict, State]:
-    """Of either layout: (the authors' name of the model, its arguments, tensors)."""
-    if "model" in content:
+    """(The authors' name of the model, its arguments, tensors), of any layout.
+
+    Tensors alone, as other trainers save them, are taken for LIIF's with its defaults.
+    """
+    if isinstance(content.get("model"), dict) and "sd" in content["model"]:
         name, args, state = (content["model"][key] for key in ("name", "args", "sd"))
         choose("model", name, NAMES)
         for key in args:
             choose(f"argument of {name}", key, ARGUMENTS + SWITCHES)
         return name, args, state
     if "hyper_parameters" not in content:
-        raise UserError("it is no file of LIIF, LTE or DIINN")
+        places = ("params_ema", "params", "state_dict", "model")
+        state = next((content[key] for key in places if key in content), content)
+        keys = [re.sub(AROUND, "", str(key)) for key in state]
+        for start, encoder in ENCODER_OF.items():
+            found = any(key.startswith(start) for key in keys)
+            if found and "imnet.layers.0.weight" in keys:
+                return "liif", {"encoder_spec": {"name": encoder}}, state
+        names = ", ".join(keys[:3]) or "nothing"
+        raise UserError(f"it is no file of LIIF, LTE or DIINN: it holds {names}")
     args = {**content["hyper_parameters"], "encoder_spec": {"name": "rdn"}}
     choose("model", args["arch"], ("diinn", "imsisr"))
     return "diinn", args, content["state_dict"]
@@ -189,7 +206,7 @@ def from_official(state: State) -> State:
     """
     renamed = {}
     for key, value in state.items():
-        key = key.removeprefix("net.")
+        key = re.sub(AROUND, "", key)
         if layer := re.match(r"^(?:imnet\.)?layers\.(\d+)\.(.*)", key):
             key = f"mlp.layers.{int(layer[1]) // 2}.{layer[2]}"
         for pattern, name in OFFICIAL:

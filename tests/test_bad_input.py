@@ -121,7 +121,7 @@ def test_incomplete_commands(refused, words):
     assert "--help" in refused(*words)
 
 
-@pytest.mark.parametrize("name", ["two\nlines.png", "missing.png", "set"])
+@pytest.mark.parametrize("name", ["two\nlines.png", "missing.png"])
 def test_images_that_cannot_be_read(refused, name):
     """Files of every kind: test_images.py."""
     if "\n" in name:
@@ -131,7 +131,7 @@ def test_images_that_cannot_be_read(refused, name):
     assert "cannot read" in said and name.split()[0] in said
 
 
-@pytest.mark.parametrize("target", ["nowhere/out.png", "set", "out.xyz", "x.jpg"])
+@pytest.mark.parametrize("target", ["nowhere/out.png", "out.xyz", "x.jpg"])
 def test_places_for_an_image_are_tried_before_the_model(refused, target):
     """The last because the photo has transparency, which a .jpg does not hold."""
     image = Image.open("photo.png")

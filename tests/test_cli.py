@@ -261,3 +261,30 @@ def test_another_rate_loses_no_run_and_init_begins_with_weights(tmp_path, capsys
     more = ["--init", first, "--set", "hidden=(8,8)"]
     assert on_cpu(*train_words(tmp_path / "third", *more)) == 2
     assert "options.hidden: (48, 48) there" in capsys.readouterr().err
+
+
+def test_upscale_of_folders_names_what_fails_and_replaces_nothing(tmp_path, capsys):
+    """Two inputs of one name, and outputs that exist, are refused."""
+    weights, out = tmp_path / "tiny.safetensors", tmp_path / "out"
+    save_weights(tiny(), weights, {})
+    for name in ("one/a.png", "one/b.jpg", "two/c.tga", "two/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(5, 7)).save(tmp_path / name)
+    (tmp_path / "one" / "broken.png").write_bytes(b"no image")
+    words = ["--model", weights, "--scale", 2]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert on_cpu("upscale", one, two / "c.tga", f"{out}/", *words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("left out") == 1 and "broken.png" in printed.err
+    assert sorted(os.listdir(out)) == ["a.png", "b.jpg", "c.png"]
+    assert all(Image.open(file).size == (14, 10) for file in out.iterdir())
+    (out / "a.png").write_bytes(b"mine")
+    assert on_cpu("upscale", one, out, *words) == 2
+    assert "exists" in capsys.readouterr().err
+    assert (out / "a.png").read_bytes() == b"mine"
+    assert on_cpu("upscale", one / "a.png", out, *words, "--overwrite") == 0
+    assert on_cpu("upscale", one, "large.png", *words) == 2
+    assert "name a folder for several" in capsys.readouterr().err
+    assert on_cpu("upscale", one, two, tmp_path / "new", *words) == 2
+    assert "two pictures are called a.png" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

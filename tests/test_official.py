@@ -274,6 +274,27 @@ def test_liifs_own_checkpoint_gives_its_predictions(keep):
         assert (prediction - gt).abs().mean() < before  # one step of Adam helped
 
 
+def under(prefix: str, state: dict) -> dict:
+    return {prefix + key: value for key, value in state.items()}
+
+
+OTHER_LAYOUTS = {
+    "DataParallel": lambda m: {"model": {**m, "sd": under("module.", m["sd"])}},
+    "running mean": lambda m: {"params": {}, "params_ema": m["sd"]},
+    "generator": lambda m: {"meta": {}, "state_dict": under("generator.", m["sd"])},
+    "tensors alone": lambda m: m["sd"],
+}
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS.values(), ids=OTHER_LAYOUTS)
+def test_the_same_tensors_in_the_layouts_of_other_trainers(layout, keep):
+    content = torch.load(CHECKPOINT, weights_only=True)
+    expected = load_official(CHECKPOINT).state_dict()
+    found = load_official(keep(layout(content["model"]), "other.pth")).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["metasr", "lte", "lte-fast"])
 def test_golden_weights_give_their_outputs_from_a_file(name, keep):
@@ -378,7 +399,7 @@ OTHERS = [
     (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
     ({"conv1.weight": torch.zeros(2)}, "no file of LIIF"),
     (torch.zeros(2), "cannot be built"),
-    ({"model": {"name": "liif"}}, "'args'"),
+    ({"model": {"name": "liif"}}, "no file of LIIF"),
     (layout("ltte", {}, {}), "Did you mean 'lte'"),
     (layout("liif", {"skip": True}, {}), "unknown argument of liif"),
     (layout("liif", {"encoder_spec": spec("rcan")}, {}), "unknown encoder 'rcan'"),
