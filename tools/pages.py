@@ -159,7 +159,8 @@ def quick() -> str:
         step = 6 * plan.recipe.batch * macs
         total = step * plan.schedule.steps
         cells = f"{step / 1e12:.2f}", f"{plan.schedule.steps:,}", f"{total / 1e15:.1f}"
-        rows.append([title, *cells, f"{total / SUSTAINED / 60:.0f}"])
+        minutes = "" if name == "idm" else f"{total / SUSTAINED / 60:.0f}"
+        rows.append([title, *cells, minutes])
     heads = ["", "TFLOP a step", "steps", "PFLOP", "minutes, estimate"]
     return markdown(heads, rows)
 
