@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from asr_course import commands
+from asr_course import commands, training_command
 from asr_course.download import SETS
 from asr_course.models import DEFAULT_ENCODER, METHODS
 from asr_course.presets import PRESETS
@@ -20,7 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     name = f"asr_course {args.command}"
     try:
-        code = getattr(commands, f"run_{args.command}")(args) or 0
+        module = training_command if args.command == "train" else commands
+        code = getattr(module, f"run_{args.command}")(args) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:

@@ -82,7 +82,7 @@ def own_checkpoint(path: Path, plan: str, resume: bool) -> dict | None:
     state, here = read_checkpoint(path), json.loads(plan)
     there, steps = json.loads(state["plan"]), here["schedule"]["steps"]
     finished = state["step"] == there["schedule"]["steps"]
-    if steps > state["step"]:
+    if resume and steps > there["schedule"]["steps"]:
         there["schedule"]["steps"] = steps
     found = differences(there, here)
     if found and finished and not resume:

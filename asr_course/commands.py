@@ -1,31 +1,25 @@
 """What the commands of `python -m asr_course` do, from their parsed arguments."""
 
-import ast
 import shlex
 import sys
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from asr_course import devices, images, metrics, plots, weights
-from asr_course.checkpoints import unfinished
-from asr_course.data import Folder
-from asr_course.digits import Characters
 from asr_course.download import SETS, USES, download
 from asr_course.enlarge import check_target, files_to_enlarge, upscale
 from asr_course.errors import UserError
-from asr_course.models import METHODS, build
-from asr_course.presets import PRESETS, full_plan
-from asr_course.procedural import Procedural
+from asr_course.models import METHODS
 from asr_course.profile import format_profile, profile
 from asr_course.records import save_record, write_json
-from asr_course.training import train
 
 
 def run_upscale(args) -> int:
     """Of several pictures, those that fail are named and left out; exit code 2 then."""
+    if not 1 <= args.quality <= 100:
+        raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
     files, several = files_to_enlarge(args.input, args.output)
     if several:
         images.check_folder(args.output)
@@ -47,7 +41,11 @@ def run_upscale(args) -> int:
                 result = upscale(model, image, *size, report, args.steps, args.seed)
             images.save_image(result, target, args.quality)
             (cols, rows), (w, h) = image.size, result.size
-            print(f"{target}: {rows}x{cols} to {h}x{w} (rows x columns)", flush=True)
+            frames = image.info["frames"]
+            note = f", the first of {frames} frames" if frames > 1 else ""
+            print(
+                f"{target}: {rows}x{cols} to {h}x{w} (rows x columns){note}", flush=True
+            )
         except (UserError, OSError) as error:
             if not several:
                 raise
@@ -58,7 +56,10 @@ def run_upscale(args) -> int:
 
 def check_outputs(args, *files: Path | None) -> None:
     """UserError unless all of these can be written, and are new or may be replaced."""
-    for file in filter(None, files):
+    files = list(filter(None, files))
+    if len(set(files)) < len(files):
+        raise UserError(f"{files[0]} cannot hold two things; give two names")
+    for file in files:
         images.check_file(file, args.overwrite)
 
 
@@ -76,8 +77,9 @@ def check_save(args) -> None:
     if args.save.is_dir() and any(args.save.iterdir()) and not args.overwrite:
         why = f"{args.save} is not empty"
         raise UserError(f"{why}: choose another folder, or add --overwrite")
-    for given in (args.model, args.data):
-        if len({Path(name).resolve().stem for name in given}) < len(given):
+    data = [images.name_of(folder) for folder in args.data]
+    for names in ([Path(name).stem for name in args.model], data):
+        if len(set(names)) < len(names):
             raise UserError("--save needs models, and data folders, of different names")
 
 
@@ -105,12 +107,12 @@ def run_evaluate(args) -> None:
         for data, protocol in product(benchmarks, args.protocol):
             save = args.save
             if save and len(args.model) * len(benchmarks) * len(args.protocol) > 1:
-                save = save / Path(name).stem / data.folder.name
+                save = save / Path(name).stem / images.name_of(data.folder)
                 save = save / protocol if len(args.protocol) > 1 else save
             how = {"protocol": protocol, "grey": args.grey, "save": save, "name": name}
             how["per_image"] = args.per_image
             part = metrics.evaluate(model, data, args.scales, **how)
-            print(metrics.format_rows(part), flush=True)
+            print(format_rows(part), flush=True)
             rows += [{**row, **about} for row in part]
     if args.json:
         write_json(args.json, rows)
@@ -120,98 +122,17 @@ def run_evaluate(args) -> None:
         save_record(args.record, rows, trained=trained)
 
 
-def run_train(args) -> int:
-    devices.spare_threads()
-    if args.data and args.digits:
-        raise UserError("give either --data or --digits")
-    is_generative = METHODS[args.model].is_generative
-    digits = args.digits or (is_generative and not args.data)
-    preset = PRESETS[args.preset]
-    plan = full_plan(preset, args.model, digits, args.encoder)
-    asked = {"steps": args.steps, "rate": args.rate, "loss": args.loss}
-    asked["shape"] = args.schedule
-    asked = {key: value for key, value in asked.items() if value is not None}
-    schedule = replace(plan.schedule, **asked)
-    devices.set_seed(args.seed)
-    options = {"largest": int(plan.recipe.scale_max)} if is_generative else {}
-    options |= parse_options(args.set)
-    model = build(args.model, plan.size, args.encoder, **options)
-    if args.init:
-        weights.start_from(model, args.init)
-    if digits:
-        pictures, data = Characters(plan.pictures, args.seed), "drawn digits"
-    elif args.data:
-        pictures, data = Folder(args.data, smallest=plan.recipe.crop), args.data.name
-        count = len(pictures) + len(pictures.left_out)
-        report_left_out(args.data, pictures.left_out, count)
-    else:
-        side, data = max(256, plan.recipe.crop), f"{plan.pictures} generated pictures"
-        pictures = Procedural(plan.pictures, args.seed, side)
-    images.check_folder(args.out)
-    file = args.out / f"{args.model}.safetensors"
-    started = (args.out / "checkpoint.pt").exists()
-    if file.exists() and not (args.resume and started):
-        why = f"{file} holds trained weights"
-        raise UserError(f"{why}: choose another --out" + started * ", or --resume")
-    if not args.resume and unfinished(args.out):
-        why = f"{args.out} holds a run that was stopped"
-        raise UserError(f"{why}: continue it with --resume, or choose another --out")
-    keys = ("seed", "device", "out", "resume", "save_every", "accumulate")
-    how = {key: getattr(args, key) for key in keys}
-    how["precision"] = args.precision or preset.precision
-    how["workers"] = preset.workers
-    run = train(model, pictures, plan.recipe, schedule, progress=True, **how)
-    devices.leave_processes()
-    if run.interrupted:
-        message = (
-            f"stopped after step {run.steps} of {schedule.steps}; --resume goes on"
-        )
-    elif devices.is_main():
-        recent = run.losses[-100:]
-        loss = sum(recent) / len(recent)
-        card = {"data": data, "steps": run.steps, "seed": args.seed}
-        card |= {"terms": args.terms, f"final_{schedule.loss}": loss}
-        weights.save_weights(model, file, {**card, "command": command_of(args)})
-        message = f"{file}: {run.steps} steps, {schedule.loss.upper()} {loss:.4f}"
-        message += " over the last 100"
-    if devices.is_main():
-        print(message)
-    return 130 if run.interrupted else 0
-
-
-def parse_options(pairs: list[str]) -> dict:
-    """["skip=False", "hidden=(64,64)"] as {"skip": False, "hidden": (64, 64)}."""
-    options = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or key in ("name", "size", "encoder"):
-            raise UserError(f"--set takes a model's option=value, not {pair!r}")
-        try:
-            options[key] = ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            options[key] = text  # a word
-    return options
-
-
-def command_of(args) -> str:
-    """The command of a training run, with the options that decide its result."""
-    words = ["--model", args.model, "--preset", args.preset]
-    words += ["--data", args.data.name] if args.data else []
-    words += ["--set", *args.set] if args.set else []
-    words += ["--digits"] if args.digits else []
-    for name in (
-        "encoder",
-        "init",
-        "steps",
-        "rate",
-        "schedule",
-        "loss",
-        "seed",
-        "precision",
-    ):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
-    return "python -m asr_course train " + shlex.join(words)
+def format_rows(rows: list[dict]) -> str:
+    """Rows of `evaluate` as a table for the terminal."""
+    lines = ["data          scale   PSNR-Y  PSNR-RGB    SSIM  LR-PSNR  inputs, images"]
+    lines += [
+        f"{row['data'][:12]:12} {row['scale']:6g} {row['psnr_y']:8.2f} "
+        f"{row['psnr_rgb']:9.2f} {row['ssim']:7.4f} {row['lr_psnr']:8.2f}  "
+        f"{row['lr']}, {row.get('image', row['images'])}"
+        for row in rows
+    ]
+    about = "model {model}, protocol {protocol}, grey images scored as {grey}"
+    return "\n".join([*lines, about.format(**rows[0])])
 
 
 def run_profile(args) -> None:

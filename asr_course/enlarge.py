@@ -78,17 +78,17 @@ def upscale(
     """Enlarge a picture (PIL image or path) by `scale`, or to `size` = (rows, cols).
 
     Grey stays grey (also stored as RGB), 16-bit grey stays 16-bit; transparency is
-    enlarged by Pillow's bicubic; colour profile, EXIF and dpi are kept. The model's
-    device is used. on_progress: called with the fraction done. steps, seed: for a
-    generative model, see IDM.sample. UserError on a scale under 1, a size under the
-    picture's or one over `max_pixels`.
+    enlarged by Pillow's bicubic; colour profile, dpi and EXIF (not a TIFF's) are kept.
+    The model's device is used. on_progress: called with the fraction done. steps, seed:
+    for a generative model, see IDM.sample. UserError on a scale under 1, a size under
+    the picture's or one over `max_pixels`.
     """
     image = open_image(image)
     colours, alpha = split_alpha(image)
     rows, cols = check_size(colours.size[::-1], scale, size, max_pixels)
     pixels = np.asarray(colours)
-    if image.mode.startswith("I"):  # 16-bit grey, also when stored in 32 bits
-        pixels = np.asarray(image).astype(np.int64).clip(0, 65535).astype(np.uint16)
+    if image.mode.startswith("I") and not alpha:  # 16-bit grey
+        pixels = np.asarray(image).astype(np.uint16)
     if alpha:
         pixels = spread(pixels, alpha)
     grey = pixels.ndim == 2 or (pixels == pixels[..., :1]).all()
@@ -123,7 +123,8 @@ def upscale(
 
 def kept_info(image: Image.Image, size: tuple[int, int]) -> dict:
     """What is said about a picture, for its enlargement to `size` (rows, cols)."""
-    keys = {"dpi"} if image.mode == "CMYK" else {"dpi", "icc_profile"}
+    other = ("CMYK", "LAB", "YCbCr", "HSV")  # profiles of these do not fit any more
+    keys = {"dpi"} if image.mode in other else {"dpi", "icc_profile"}
     kept = {key: value for key, value in image.info.items() if key in keys}
     if exif := image.getexif():
         details = exif.get_ifd(ExifTags.IFD.Exif)
@@ -148,17 +149,23 @@ def files_to_enlarge(inputs: list[Path], output: str) -> tuple[dict[Path, Path],
     files = {}
     for path in inputs:
         for source in image_files(path) if path.is_dir() else [path]:
+            if source in files:
+                continue
             known = source.suffix.lower() in SUFFIXES
             target = folder / (source.name if known else f"{source.stem}.png")
             if target in files.values():
                 why = f"two pictures are called {target.name}"
                 raise UserError(f"{why}: enlarge them into two folders")
             files[source] = target
+    if not files:
+        raise UserError(f"no image in {', '.join(map(str, inputs))}")
     return files, True
 
 
 def check_target(source: Path, target: Path, overwrite: bool) -> Image.Image:
     """The picture. UserError unless it can be read, and its enlargement written."""
     image = open_image(source)
+    if target.exists() and target.samefile(source):
+        raise UserError(f"{target} is the picture itself: choose another place")
     check_image_file(target, image.has_transparency_data, overwrite)
     return image

@@ -25,19 +25,19 @@ SUFFIXES = (*TRANSPARENT, ".jpg", ".jpeg", ".jfif", ".bmp", ".ppm", ".gif")
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """The files in `folder`, or in its HR/, of formats that Pillow reads, by name."""
-    folder = Path(folder)
-    if not folder.is_dir():
+    """The files in `folder` of formats that Pillow reads, by name."""
+    if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder; give one that holds images")
-    folder = folder / "HR" if (folder / "HR").is_dir() else folder
     kinds = Image.registered_extensions()
-    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
+    files = [p for p in sorted(Path(folder).iterdir()) if p.is_file()]
     return [p for p in files if kinds.get(p.suffix.lower()) in Image.OPEN]
 
 
 def list_images(folder: str | Path) -> tuple[dict[Path, tuple[int, int]], dict]:
-    """{path: (rows, cols)} of image_files(folder); {name: why} of unreadable ones."""
-    paths = image_files(folder)
+    """{path: (rows, cols)} of the images in `folder`, or in its HR/ if it has one; and
+    {name: why} of those that cannot be read."""
+    hr = Path(folder) / "HR"
+    paths = image_files(hr if hr.is_dir() else folder)
     sizes, left_out = {}, {}
     for path in tqdm(paths, "reading", disable=None, leave=False, delay=2):
         try:
@@ -61,12 +61,22 @@ def open_image(source) -> Image.Image:
             image.load()
             if image.mode == "F":
                 raise ValueError("its pixels are floats; save it as an 8-bit PNG")
-            return ImageOps.exif_transpose(image)
+            if image.mode == "I" and not in_16_bits(*image.getextrema()):
+                raise ValueError("its pixels are no 16-bit levels; save it as a PNG")
+            frames = getattr(image, "n_frames", 1)
+            image = ImageOps.exif_transpose(image)
+            image.info["frames"] = frames
+            return image
     except Exception as error:  # Pillow raises many kinds
         name = source if isinstance(source, str | os.PathLike) else "the image"
         unknown = isinstance(error, UnidentifiedImageError)
         why = "no format that Pillow knows; save it as a PNG" if unknown else error
         raise UserError(f"cannot read {name}: {why}") from None
+
+
+def in_16_bits(least: int, largest: int) -> bool:
+    """Whether these levels are those of a 16-bit image."""
+    return least >= 0 and largest <= 65535
 
 
 def read_pixels(source) -> np.ndarray:
@@ -110,16 +120,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
     """Write an image in the format that the suffix names, with its profile and data.
 
-    quality: 1 to 100, of JPEG and WebP. 16 bits and profiles that the format cannot
-    hold become 8 bits and sRGB.
+    quality: 1 to 100, of JPEG, WebP and AVIF. 16 bits and profiles that the format
+    cannot hold become 8 bits and sRGB.
     """
     kind = Image.registered_extensions()[Path(path).suffix.lower()]
-    if kind in ("BMP", "PPM", "GIF"):
-        image = to_srgb(image)
     if image.mode.startswith("I") and kind not in ("PNG", "TIFF"):
         image = split_alpha(image)[0]
+    colour = image.mode.startswith("RGB")  # WebP and AVIF make colours of grey
+    if kind in ("BMP", "PPM", "GIF", "JPEG2000") or (
+        kind in ("WEBP", "AVIF") and not colour
+    ):
+        image = to_srgb(image)
     how = {k: image.info[k] for k in ("icc_profile", "exif", "dpi") if k in image.info}
-    if kind in ("JPEG", "WEBP"):
+    if kind in ("JPEG", "WEBP", "AVIF"):
         how |= {"quality": quality}
     if kind == "JPEG":
         how |= {"subsampling": 0}  # 4:4:4
@@ -216,3 +229,8 @@ def sample_crops(side: int = 256) -> dict[str, np.ndarray]:
         name: np.ascontiguousarray(sample_photo(name)[r : r + side, c : c + side])
         for name, (r, c) in CROPS.items()
     }
+
+
+def name_of(folder: str | Path) -> str:
+    """The name of a folder, also of "." and of ".."."""
+    return Path(os.path.abspath(folder)).name

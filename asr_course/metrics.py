@@ -130,7 +130,11 @@ class Benchmark:
             self.sizes = {Path(name): x.shape[:2] for name, x in source.items()}
             self.left_out = {}
         else:
-            self.folder, self.pixels = Path(source), {}
+            self.name, self.folder, self.pixels = (
+                images.name_of(source),
+                Path(source),
+                {},
+            )
             self.sizes, self.left_out = images.list_images(source)
 
     def too_small(self, scales, protocol: str) -> dict[str, str]:
@@ -223,7 +227,11 @@ def evaluate(
             if grey == "grey" and (truth == truth[:1]).all():
                 sr, truth = sr.mean(0, keepdim=True), truth.mean(0, keepdim=True)
             scored.append({"image": path.name, **score(sr, truth, scale, protocol)})
-        about = {"model": name, "data": benchmark.folder.name, "scale": scale}
+        about = {
+            "model": name,
+            "data": images.name_of(benchmark.folder),
+            "scale": scale,
+        }
         about |= {"protocol": protocol, "grey": grey}
         low = benchmark.low_folder(scale) if protocol == "liif" else None
         about["lr"] = "/".join(low.parts[-2:]) if low else "made"
@@ -234,16 +242,3 @@ def evaluate(
         if per_image:
             rows += [{**about, **row, "images": 1} for row in scored]
     return rows
-
-
-def format_rows(rows: list[dict]) -> str:
-    """Rows of `evaluate` as a table for the terminal."""
-    lines = ["data          scale   PSNR-Y  PSNR-RGB    SSIM  LR-PSNR  inputs, images"]
-    lines += [
-        f"{row['data'][:12]:12} {row['scale']:6g} {row['psnr_y']:8.2f} "
-        f"{row['psnr_rgb']:9.2f} {row['ssim']:7.4f} {row['lr_psnr']:8.2f}  "
-        f"{row['lr']}, {row.get('image', row['images'])}"
-        for row in rows
-    ]
-    about = "model {model}, protocol {protocol}, grey images scored as {grey}"
-    return "\n".join([*lines, about.format(**rows[0])])

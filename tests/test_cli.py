@@ -10,13 +10,14 @@ import torch
 from helpers import near, picture, tiny
 from PIL import Image
 
-from asr_course import load_weights, upscale
+from asr_course import build, load_weights, upscale
 from asr_course.__main__ import main, number, rows_by_columns
-from asr_course.commands import parse_options
-from asr_course.metrics import evaluate, format_rows
+from asr_course.commands import format_rows
+from asr_course.metrics import evaluate
 from asr_course.models import DEFAULT_ENCODER, METHODS
 from asr_course.presets import PRESETS
 from asr_course.profile import format_profile
+from asr_course.training_command import parse_options
 from asr_course.weights import read_card, save_weights
 
 SMOKE = PRESETS["smoke"].full  # what `train --preset smoke` does
@@ -135,7 +136,8 @@ def test_train_on_generated_images(tmp_path, capsys):
     more = ("--steps", 3, "--rate", "5e-4", "--schedule", "restarts", "--terms", "mine")
     assert on_cpu(*train_words(tmp_path / "run", *more)) == 0
     path = tmp_path / "run" / "liif.safetensors"
-    assert sorted(os.listdir(path.parent)) == ["checkpoint.pt", "liif.safetensors"]
+    names = ["checkpoint.pt", "liif.safetensors", "run.json"]
+    assert sorted(os.listdir(path.parent)) == names
     card = read_card(path)
     assert card["data"] == f"{SMOKE.pictures} generated pictures"
     assert (card["steps"], card["seed"], card["terms"]) == (3, 0, "mine")
@@ -158,8 +160,10 @@ def test_trained_weights_can_be_used(folder, tmp_path, photo):
     assert model.options.hidden == (8, 8) and model.options.skip is False
     assert model.encoder.channels == 48
     assert read_card(weights)["data"] == "photos"
-    words = ("upscale", photo, photo, "--model", weights, "--scale", 2)
-    assert on_cpu(*words) == 2 and on_cpu(*words, "--overwrite") == 0
+    words = ("upscale", photo, tmp_path / "large.png", "--model", weights, "--scale", 2)
+    assert on_cpu(*words) == 0 and on_cpu(*words) == 2
+    assert on_cpu(*words, "--overwrite") == 0
+    assert on_cpu("upscale", photo, photo, *words[3:], "--overwrite") == 2
     assert on_cpu("evaluate", "--model", weights, "--data", folder) == 0
 
 
@@ -288,3 +292,24 @@ def test_upscale_of_folders_names_what_fails_and_replaces_nothing(tmp_path, caps
     assert on_cpu("upscale", one, two, tmp_path / "new", *words) == 2
     assert "two pictures are called a.png" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_an_extended_run_keeps_its_first_weights_and_what_its_card_says(tmp_path):
+    """Resumed once more there is nothing to do, and nothing is written."""
+    out = tmp_path / "run"
+    file, first = out / "liif.safetensors", tmp_path / "first.safetensors"
+    save_weights(build("liif", "tiny"), first, {})
+    more = ["--steps", 2, "--init", first, "--terms", "CC0 Ann"]
+    assert on_cpu(*train_words(out, *more)) == 0
+    before = file.read_bytes()
+    assert on_cpu(*train_words(out, "--resume", "--steps", 3)) == 0
+    assert (out / "liif-1.safetensors").read_bytes() == before
+    card, after = read_card(file), file.read_bytes()
+    assert (card["steps"], card["terms"]) == (3, "CC0 Ann")
+    assert "--init" in card["command"]
+    assert on_cpu(*train_words(out, "--resume", "--steps", 3)) == 0
+    assert file.read_bytes() == after and not (out / "liif-2.safetensors").exists()
+    assert on_cpu(*train_words(out, "--resume", "--init", first)) == 2
+    file.unlink()
+    assert on_cpu(*train_words(out, "--steps", 4)) == 0  # a new run
+    assert (out / "checkpoint-1.pt").exists()

@@ -14,6 +14,7 @@ from asr_course import build
 from asr_course.__main__ import main
 from asr_course.colours import spread, to_rgb, to_srgb
 from asr_course.enlarge import upscale
+from asr_course.errors import UserError
 from asr_course.images import list_images, open_image, save_image
 from asr_course.weights import save_weights
 
@@ -47,7 +48,10 @@ def seen(path) -> np.ndarray:
     return np.asarray(image.convert("RGB")).astype(int)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"])
+SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".jp2", ".avif"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_profile_is_kept_or_converted(plain, tmp_path, suffix):
     """Red of a file whose profile makes it blue; .bmp and .gif hold no profile."""
     profile, before = swapped_profile(), tmp_path / "before.png"
@@ -78,7 +82,7 @@ def test_transparent_pictures_have_no_dark_rim():
         if model.options.skip:
             assert (255 - result[..., :3])[result[..., 3] > 8].max() <= 1
     pixels = np.array([[7, 0, 0, 9]], np.uint8)
-    found = spread(pixels, Image.fromarray(np.array([[1, 0, 0, 200]], np.uint8)))
+    found = spread(pixels, Image.fromarray(np.array([[10, 0, 7, 200]], np.uint8)))
     assert found.tolist() == [[7, 7, 9, 9]]
     nothing = Image.fromarray(np.zeros((1, 4), np.uint8))
     assert np.array_equal(spread(pixels, nothing), pixels)
@@ -162,3 +166,29 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch, capsys, words):
         assert main(["profile"]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and "smaller output" in said
+
+
+def test_grey_of_a_profile_is_seen_the_same(plain, tmp_path):
+    """WebP makes colours of grey, which a profile for grey does not fit."""
+    data = bytearray(SRGB.tobytes())
+    data[16:20] = b"GRAY"
+    at = data.index(b"rTRC")
+    data[at : at + 4] = b"kTRC"
+    for mode, suffix in (("L", ".webp"), ("L", ".png"), ("LA", ".webp")):
+        image = Image.new(mode, (5, 4), 100 if mode == "L" else (100, 255))
+        image.info["icc_profile"] = bytes(data)
+        file = tmp_path / f"{mode}{suffix}"
+        save_image(upscale(plain, image, 2), file)
+        assert abs(int(seen(file)[0, 0, 1]) - 100) <= 2
+
+
+def test_sixteen_bits_with_a_transparent_level_and_levels_beyond(plain, tmp_path):
+    pixels = np.full((4, 6), 30000, np.uint16)
+    pixels[:, :3] = 5
+    Image.fromarray(pixels).save(tmp_path / "clear.png", transparency=5)
+    result = upscale(plain, tmp_path / "clear.png", 1)
+    assert result.mode == "LA" and result.getpixel((0, 0))[1] == 0
+    assert result.getpixel((5, 0)) == (round(30000 / 257), 255)
+    Image.fromarray(np.full((4, 6), 10**6, np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(UserError, match="no 16-bit levels"):
+        open_image(tmp_path / "wide.tif")

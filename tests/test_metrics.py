@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from helpers import golden, golden_tensor, picture, tiny
 from PIL import Image
 
+from asr_course.commands import format_rows
 from asr_course.errors import UserError
 from asr_course.images import resize, to_tensor
 from asr_course.metrics import (
     Benchmark,
     evaluate,
-    format_rows,
     lr_psnr,
     make_pair,
     psnr,

@@ -116,7 +116,11 @@ def test_two_processes_give_the_loss_curve_of_one(folder, one, tmp_path):
     """Measured: losses 1e-6 apart. Only the first process writes and prints."""
     said = outcome(start([*LAUNCH, *words(folder, tmp_path)]))
     assert_same_run(tmp_path, one)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "liif.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "checkpoint.pt",
+        "liif.safetensors",
+        "run.json",
+    ]
     assert said.count(f"{STEPS} steps, L1") == said.count(f"| 0/{STEPS} [") == 1
     assert "2 processes: 100%" in said
 
@@ -133,7 +137,7 @@ def test_two_interrupted_processes_stop_together_and_one_goes_on(folder, one, tm
     assert 1 <= step < STEPS
     assert said.count(f"stopped after step {step} of {STEPS}") == 1
     assert "forcefully exiting" not in said  # all were done in time
-    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+    assert os.listdir(tmp_path) == ["checkpoint.pt", "run.json"]
     assert main(words(folder, tmp_path, "--resume")) == 0
     assert_same_run(tmp_path, one)
 

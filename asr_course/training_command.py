@@ -1,0 +1,126 @@
+"""The command `train`: what is trained, on what, and what is written about it."""
+
+import ast
+import json
+import shlex
+from dataclasses import replace
+
+from asr_course import devices, images, weights
+from asr_course.checkpoints import set_aside, unfinished
+from asr_course.commands import report_left_out
+from asr_course.data import Folder
+from asr_course.digits import Characters
+from asr_course.errors import UserError
+from asr_course.models import METHODS, build
+from asr_course.presets import PRESETS, full_plan
+from asr_course.procedural import Procedural
+from asr_course.records import write_json
+from asr_course.training import train
+
+
+def run_train(args) -> int:
+    devices.spare_threads()
+    if args.data and args.digits:
+        raise UserError("give either --data or --digits")
+    is_generative = METHODS[args.model].is_generative
+    digits = args.digits or (is_generative and not args.data)
+    preset = PRESETS[args.preset]
+    plan = full_plan(preset, args.model, digits, args.encoder)
+    asked = {"steps": args.steps, "rate": args.rate, "loss": args.loss}
+    asked["shape"] = args.schedule
+    asked = {key: value for key, value in asked.items() if value is not None}
+    schedule = replace(plan.schedule, **asked)
+    devices.set_seed(args.seed)
+    options = {"largest": int(plan.recipe.scale_max)} if is_generative else {}
+    options |= parse_options(args.set)
+    model = build(args.model, plan.size, args.encoder, **options)
+    if args.init and args.resume:
+        raise UserError("--resume goes on from its own checkpoint: leave --init out")
+    if args.init:
+        weights.start_from(model, args.init)
+    if digits:
+        pictures, data = Characters(plan.pictures, args.seed), "drawn digits"
+    elif args.data:
+        pictures, data = Folder(args.data, smallest=plan.recipe.crop), args.data.name
+        count = len(pictures) + len(pictures.left_out)
+        report_left_out(args.data, pictures.left_out, count)
+    else:
+        side, data = max(256, plan.recipe.crop), f"{plan.pictures} generated pictures"
+        pictures = Procedural(plan.pictures, args.seed, side)
+    images.check_folder(args.out)
+    file = args.out / f"{args.model}.safetensors"
+    checkpoint = args.out / "checkpoint.pt"
+    if file.exists() and not (args.resume and checkpoint.exists()):
+        why = f"{file} holds trained weights"
+        raise UserError(f"{why}: choose another --out, or --resume its run")
+    if not args.resume and unfinished(args.out):
+        why = f"{args.out} holds a run that was stopped"
+        raise UserError(f"{why}: continue it with --resume, or choose another --out")
+    about = args.out / "run.json"  # what a card says and a checkpoint does not know
+    if args.resume and about.exists():
+        for key, value in json.loads(about.read_text()).items():
+            setattr(args, key, value)
+    elif not args.resume and devices.is_main():
+        set_aside(checkpoint)  # of a finished run, where `file` is gone
+    keys = ("seed", "device", "out", "resume", "save_every", "accumulate")
+    how = {key: getattr(args, key) for key in keys}
+    how["precision"] = args.precision or preset.precision
+    how["workers"] = preset.workers
+    run = train(model, pictures, plan.recipe, schedule, progress=True, **how)
+    devices.leave_processes()
+    if devices.is_main():
+        write_json(about, {"init": args.init, "terms": args.terms})
+    finished = weights.read_card(file).get("steps") if file.exists() else 0
+    if run.interrupted:
+        message = (
+            f"stopped after step {run.steps} of {schedule.steps}; --resume goes on"
+        )
+    elif finished == run.steps:
+        message = f"{file}: nothing left to do"
+    elif devices.is_main():
+        set_aside(file)  # of a run that was extended
+        recent = run.losses[-100:]
+        loss = sum(recent) / len(recent)
+        card = {"data": data, "steps": run.steps, "seed": args.seed}
+        card |= {"terms": args.terms, f"final_{schedule.loss}": loss}
+        weights.save_weights(model, file, {**card, "command": command_of(args)})
+        message = f"{file}: {run.steps} steps, {schedule.loss.upper()} {loss:.4f}"
+        message += " over the last 100"
+    if devices.is_main():
+        print(message)
+    return 130 if run.interrupted else 0
+
+
+def parse_options(pairs: list[str]) -> dict:
+    """["skip=False", "hidden=(64,64)"] as {"skip": False, "hidden": (64, 64)}."""
+    options = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or key in ("name", "size", "encoder"):
+            raise UserError(f"--set takes a model's option=value, not {pair!r}")
+        try:
+            options[key] = ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            options[key] = text  # a word
+    return options
+
+
+def command_of(args) -> str:
+    """The command of a training run, with the options that decide its result."""
+    words = ["--model", args.model, "--preset", args.preset]
+    words += ["--data", args.data.name] if args.data else []
+    words += ["--set", *args.set] if args.set else []
+    words += ["--digits"] if args.digits else []
+    for name in (
+        "encoder",
+        "init",
+        "steps",
+        "rate",
+        "schedule",
+        "loss",
+        "seed",
+        "precision",
+    ):
+        if (value := getattr(args, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return "python -m asr_course train " + shlex.join(words)
