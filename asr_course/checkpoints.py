@@ -104,13 +104,19 @@ def set_aside(path: Path) -> None:
 
 
 def load_state(state: dict, model, optimizer, scaler, mean) -> list[float]:
-    """Put the state of a run back; returns its losses."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    for key in mean:
-        mean[key].copy_(state["mean"][key])
-    if state.get("scaler"):  # only fp16 has one, and the precision may change
-        scaler.load_state_dict(state["scaler"])
+    """Put the state of a run back; returns its losses. UserError if it does not fit."""
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        for key in mean:
+            mean[key].copy_(state["mean"][key])
+        if state.get("scaler"):  # only fp16 has one, and the precision may change
+            scaler.load_state_dict(state["scaler"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"the checkpoint lacks what its plan needs ({str(error)[:80]}); "
+            "delete it to start anew"
+        ) from None
     return state["losses"]
 
 

@@ -63,6 +63,8 @@ def open_image(source) -> Image.Image:
                 raise ValueError("its pixels are floats; save it as an 8-bit PNG")
             if image.mode == "I" and not in_16_bits(*image.getextrema()):
                 raise ValueError("its pixels are no 16-bit levels; save it as a PNG")
+            if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0:
+                image = Image.fromarray(65535 - np.asarray(image))  # white is 0
             frames = getattr(image, "n_frames", 1)
             image = ImageOps.exif_transpose(image)
             image.info["frames"] = frames

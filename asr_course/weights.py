@@ -57,8 +57,12 @@ def read_card(path: str | Path) -> dict:
         raise UserError(
             f"{path} does not say which model it holds; save_weights() does"
         )
-    config = json.loads(metadata["config"])
-    return {"config": config, **json.loads(metadata.get("card", "{}"))}
+    try:
+        config = json.loads(metadata["config"])
+        config["name"], config["encoder"], config["options"]  # all there?
+        return {"config": config, **json.loads(metadata.get("card", "{}"))}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} has a damaged description: {error}") from None
 
 
 def load_weights(path: str | Path, cls: type[nn.Module] | None = None) -> nn.Module:

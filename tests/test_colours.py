@@ -192,3 +192,11 @@ def test_sixteen_bits_with_a_transparent_level_and_levels_beyond(plain, tmp_path
     Image.fromarray(np.full((4, 6), 10**6, np.int32)).save(tmp_path / "wide.tif")
     with pytest.raises(UserError, match="no 16-bit levels"):
         open_image(tmp_path / "wide.tif")
+
+
+def test_sixteen_bits_in_which_zero_is_white(tmp_path):
+    """Pillow turns 8 bits around, and not 16."""
+    file, levels = tmp_path / "white.tif", np.arange(0, 60_000, 5000, dtype=np.uint16)
+    Image.fromarray(levels.reshape(3, 4)).save(file, tiffinfo={262: 0})
+    found = np.asarray(open_image(file))
+    assert np.array_equal(found, 65535 - levels.reshape(3, 4))

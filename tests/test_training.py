@@ -351,6 +351,15 @@ def test_damaged_checkpoint_is_reported(tmp_path, damage):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_a_checkpoint_that_lacks_a_part_is_reported(tmp_path, part):
+    run(out=tmp_path, on_step=Stop(2))
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    torch.save({**state, part: {}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="lacks what its plan needs"):
+        run(out=tmp_path, resume=True)
+
+
 def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     """torch raises RuntimeError on a disk that is always full."""
     run(Schedule(steps=1), out=tmp_path)

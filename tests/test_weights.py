@@ -88,6 +88,13 @@ def rewrite(path, tensors: dict, **metadata) -> None:
     save_file(state, path, metadata)
 
 
+@pytest.mark.parametrize("config", ["not JSON", '{"name": "liif", "options": {}}'])
+def test_a_damaged_description_is_reported(weights, config):
+    rewrite(weights, {}, config=config)
+    with pytest.raises(UserError, match="damaged description"):
+        load_weights(weights)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", None])
 def test_files_that_cannot_be_read(weights, content):
     """Empty, text, cut, of others, missing."""
