@@ -11,17 +11,15 @@ Letters: H W low-resolution rows and columns, h w output rows and columns.
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from operator import add
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from asr_course.coords import Queries, cells_to_pixels, pixel_centres
 from asr_course.errors import UserError
 from asr_course.layers import Features
-from asr_course.totals import Unknown, known_totals
+from asr_course.totals import Unknown, add, known_totals
 
 TILE = 256  # low-resolution rows and columns that are encoded at once
 QUERIES = 4096  # that are decoded at once, in whole rows: they stay in the CPU's cache
@@ -117,7 +115,7 @@ class Totals:
                 else:
                     missing = self.decode(encoded, queries, cell)
                 part = missing.part
-                total = part if total is None else tree_map(add, total, part)
+                total = part if total is None else add(total, part)
                 yield
                 if missing.once:
                     break

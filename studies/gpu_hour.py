@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
+from asr_course.commands import format_rows
 from asr_course.data import Folder
 from asr_course.devices import pick_device
 from asr_course.images import sample_crops
-from asr_course.metrics import Benchmark, evaluate, format_rows
+from asr_course.metrics import Benchmark, evaluate
 from asr_course.models import build
 from asr_course.presets import PRESETS
 from asr_course.records import processor, save_record, write_json

@@ -1,13 +1,11 @@
 """What several test files need: golden numbers, images, models with random weights."""
 
-import operator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from asr_course import build
 
@@ -39,11 +37,6 @@ def golden_state(name: str, prefix: str) -> dict[str, Tensor]:
 def near(a, b, atol=1e-5) -> None:
     """Equal up to `atol`, an absolute tolerance."""
     torch.testing.assert_close(a, b, rtol=0, atol=atol, check_dtype=False)
-
-
-def add(a, b):
-    """Two summaries of a sum added up, as `render` does it."""
-    return tree_map(operator.add, a, b)
 
 
 def awake(model: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ from functools import partial, reduce
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import add, awake, golden_state, golden_tensor, near
+from helpers import awake, golden_state, golden_tensor, near
 from torch import nn
 
 from asr_course import build, count_parameters
@@ -24,6 +24,7 @@ from asr_course.models.diin_layers import (
 )
 from asr_course.records import paper_rows
 from asr_course.render import Totals, decode_rows, encode, encoded_tiles, render
+from asr_course.totals import add
 
 every_case = pytest.mark.parametrize(
     "options", DIIN.ABLATIONS.values(), ids=DIIN.ABLATIONS

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from helpers import add, awake, near
+from helpers import awake, near
 
 from asr_course import METHODS, build
 from asr_course.coords import make_cell, make_coord
 from asr_course.totals import (
     Unknown,
+    add,
     in_one_pass,
     known_totals,
     number_of,
