@@ -21,16 +21,17 @@ def run_upscale(args) -> int:
     if not 1 <= args.quality <= 100:
         raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
     files, several = files_to_enlarge(args.input, args.output)
+    only = None
     if several:
         images.check_folder(args.output)
         Path(args.output).mkdir(parents=True, exist_ok=True)
     else:  # before the model is read
-        check_target(args.input[0], Path(args.output), args.overwrite)
+        only = check_target(args.input[0], Path(args.output), args.overwrite)
     model = weights.load_model(args.model).to(devices.pick_device(args.device))
     failed = 0
     for number, (source, target) in enumerate(files.items(), start=1):
         try:
-            image = check_target(source, target, args.overwrite)
+            image = only or check_target(source, target, args.overwrite)
             size = args.scale, args.size, args.max_pixels
             name = f"{number}/{len(files)}" if several else None
             with tqdm(total=100, desc=name, unit="%", disable=None) as bar:
@@ -159,7 +160,8 @@ def run_profile(args) -> None:
             axes.loglog(pixels, seconds, "o", label=name)
         axes.set(xlabel="output pixels", ylabel="CPU seconds")
         axes.legend()
-        args.plot.write_bytes(plots.figure_png(figure))
+        with images.atomic(args.plot) as temporary:
+            temporary.write_bytes(plots.figure_png(figure))
     if args.json:
         save_record(args.json, rows)
 

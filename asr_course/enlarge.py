@@ -105,8 +105,10 @@ def upscale(
         enlarged[row : row + h, col : col + w] = levels[..., 0] if grey else levels
 
     if model.is_generative:
-        on_step = lambda k: report(k.done / steps)  # noqa: E731
-        put(model.sample(lr, (rows, cols), steps, seed, on_step=on_step)[0])
+        sr = model.sample(
+            lr, (rows, cols), steps, seed, on_step=lambda k: report(k.done / steps)
+        )
+        put(sr[0])
     else:
         done = 0
         for row, col, piece in render_pieces(model, lr, (rows, cols)):

@@ -3,9 +3,9 @@
     python studies/claims.py            all rows and their numbers
     python studies/claims.py diif-group
 
-One function a row, of the row's name; it returns the numbers of the row's `printed` and
-`here`, as text, in their order. tests/test_claims.py compares. Rows of one kind share
-the helpers at the top.
+ROWS, at the end, has a function for every row: it returns the numbers of the row's
+`printed` and `here`, as text, in their order, and the verdict where it is computed.
+tests/test_claims.py compares. Rows of one kind share the helpers at the top.
 """
 
 import re
@@ -28,7 +28,6 @@ from asr_course.records import ROOT, load_record, paper_rows
 
 CLAIMS = ROOT / "data" / "claims.toml"
 TRAINED, BEYOND = (2, 3, 4), (6, 8, 12)
-LARGE = (6, 12, 18, 24, 30)
 UNTRAINED = 0.8  # dB below the whole model: such a run stayed at its start
 NOTHING = 0.005  # dB: a smaller difference has no sign
 
