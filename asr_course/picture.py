@@ -24,7 +24,7 @@ class Picture(anywidget.AnyWidget):
     {"type": "key", "rows", "cols"} for the arrow keys.
     """
 
-    _esm = Path(__file__).with_name("explorer.js").read_text()
+    _esm = Path(__file__).with_name("picture.js").read_text()
     data = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)  # a better picture is on its way

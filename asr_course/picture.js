@@ -1,4 +1,4 @@
-// A picture that can be dragged, clicked and moved with the arrow keys; see widgets.py.
+// A picture that can be dragged, clicked and moved with the arrow keys; see picture.py.
 
 function render({ model, el }) {
   const img = document.createElement("img");
