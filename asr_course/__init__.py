@@ -6,7 +6,6 @@ brings the names below; what one notebook alone needs is in asr_course.lessons.
 """
 
 from asr_course import plots
-from asr_course.checkpoints import unfinished
 from asr_course.coords import (
     TIE,
     Code,

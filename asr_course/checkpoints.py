@@ -77,7 +77,7 @@ def own_checkpoint(path: Path, plan: str, resume: bool) -> dict | None:
     """The state in a checkpoint of the run with this plan; its steps may have grown.
 
     None for a finished run of another plan that is not to be resumed. Else another
-    run's checkpoint is a UserError: it is not to be lost.
+    run's checkpoint is a UserError, and so is, without `resume`, that of a stopped run.
     """
     state, here = read_checkpoint(path), json.loads(plan)
     there, steps = json.loads(state["plan"]), here["schedule"]["steps"]
@@ -87,11 +87,11 @@ def own_checkpoint(path: Path, plan: str, resume: bool) -> dict | None:
     found = differences(there, here)
     if found and finished and not resume:
         return None
-    if found:
+    if found or not (finished or resume):
+        what = f"another run ({'; '.join(found[:3])})" if found else "this run"
         raise UserError(
-            f"{path} holds {state['step']} steps of another run "
-            f"({'; '.join(found[:3])}): go on as it began, choose another folder, or "
-            "delete it"
+            f"{path} holds {state['step']} steps of {what}: resume it as it began, "
+            "choose another folder, or delete it"
         )
     return state
 
@@ -118,12 +118,3 @@ def load_state(state: dict, model, optimizer, scaler, mean) -> list[float]:
             "delete it to start anew"
         ) from None
     return state["losses"]
-
-
-def unfinished(out: str | Path) -> bool:
-    """Whether `out` holds a run that was stopped before its last step."""
-    path = Path(out) / "checkpoint.pt"
-    if not path.exists():
-        return False
-    state = read_checkpoint(path)
-    return state["step"] < json.loads(state["plan"])["schedule"]["steps"]

@@ -8,6 +8,13 @@ class UserError(ValueError):
     """The input is wrong, not the program. The message says what to do."""
 
 
+class Stopped(KeyboardInterrupt):
+    """An interrupt that ended a training in order; Jupyter shows its message alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def choose(what: str, value, allowed: Iterable[str], or_else: str = "") -> str:
     """Return `value` if it is one of `allowed`; else UserError with the nearest one.
 

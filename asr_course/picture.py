@@ -1,4 +1,4 @@
-"""What widgets are made of: a picture to drag, and drawing of the latest state only.
+"""What widgets are made of: a picture to click, and drawing of the latest state only.
 
 A widget stores what was asked and renders once the event loop is free, so that of
 many slider moves only the latest is drawn. Without a running loop (a test, a plain
@@ -12,36 +12,53 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anywidget
-import ipywidgets as ipw
 import traitlets
+from PIL import Image
+
+from asr_course import plots
 
 
 class Picture(anywidget.AnyWidget):
-    """PNG bytes as an <img> that can be dragged, clicked and moved with the keyboard.
+    """PNG bytes as an <img> of its own size, or smaller where that does not fit.
 
-    Sends {"type": "drag", "rows", "cols", "start"} with the way gone since the button
-    went down, in fractions of the picture; {"type": "click", "row", "col"}; and
-    {"type": "key", "rows", "cols"} for the arrow keys.
+    Where it `chooses`, a click or an arrow key sets `place`, (row, col) as fractions of
+    the picture.
     """
 
     _esm = Path(__file__).with_name("picture.js").read_text()
     data = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
-    busy = traitlets.Bool(False).tag(sync=True)  # a better picture is on its way
+    chooses = traitlets.Bool(False).tag(sync=True)
+    place = traitlets.List([0.5, 0.5]).tag(sync=True)
+    step = traitlets.List([0.1, 0.1]).tag(sync=True)  # of an arrow key
+    marked = traitlets.Bool(False).tag(sync=True)  # draw a ring at the place
+
+    def put(self, picture, alt: str) -> None:
+        """Show a PIL image or a matplotlib figure; `alt` says what is in it."""
+        image = isinstance(picture, Image.Image)
+        data = plots.to_png(picture) if image else plots.figure_png(picture)
+        with self.hold_sync():
+            self.data, self.alt = data, alt
+
+
+def tell(widget, words: str, wrong: bool = False) -> None:
+    """Put a line into `widget.status`; wrong: it says what went wrong."""
+    look = ' style="color:white;background:#a33c00;padding:0 6px"' if wrong else ""
+    widget.status.value = f"<span{look}>{html.escape(words)}</span>"
 
 
 @contextmanager
-def errors_shown(widget):
-    """Put what goes wrong into `widget.error` and, in words, into `widget.status`."""
+def errors_shown(widget, tell=tell):
+    """Keep what goes wrong in `widget.error` and tell it in words."""
     widget.error = None
     try:
         yield
     except Exception as error:
-        widget.error, words = error, html.escape(str(error))
-        widget.status.value = f'<span style="color:#D55E00">Not drawn: {words}</span>'
+        widget.error = error
+        tell(widget, f"Not drawn: {error}", wrong=True)
 
 
-class LatestWins(ipw.VBox):
+class LatestWins:
     """A widget of which only the latest state is drawn.
 
     A subclass defines `steps`, which yields between pieces of work, perhaps a text
@@ -53,6 +70,7 @@ class LatestWins(ipw.VBox):
     error: Exception | None = None
     _task = None
     _latest = 0  # the number of the latest request
+    tell = tell
 
     def steps(self, watched: bool) -> Generator:
         """The work that the present state asks for."""
@@ -71,7 +89,7 @@ class LatestWins(ipw.VBox):
         if loop:
             self._task = loop.create_task(self._draw_soon(self._latest))
         else:
-            with errors_shown(self):
+            with errors_shown(self, type(self).tell):
                 self._show(finish(self.steps(watched=False)))
 
     async def _draw_soon(self, number: int) -> None:
@@ -79,13 +97,13 @@ class LatestWins(ipw.VBox):
         await asyncio.sleep(0.005)
         steps = self.steps(watched=True)
         while number == self._latest:
-            with errors_shown(self):
+            with errors_shown(self, type(self).tell):
                 try:
                     news = next(steps)
                 except StopIteration as done:
                     return self._show(done.value)
                 if isinstance(news, str):
-                    self.status.value = news
+                    self.tell(news)
                 elif news is not None:
                     self._show(news)
             if self.error:

@@ -5,7 +5,8 @@ add. Every figure takes an alternative text.
 """
 
 import io
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -81,10 +82,14 @@ def figure_png(figure) -> bytes:
     return buffer.getvalue()
 
 
-def show(figure, alt: str) -> None:
-    """Display a gallery or a matplotlib figure; `alt` is for who cannot see it."""
+def show(figure, alt: str, place: Callable | None = None) -> None:
+    """Display a gallery or a matplotlib figure; `alt` is for who cannot see it.
+
+    An <img>, for JupyterLab drops the alt of a PNG. place: a display handle's `update`.
+    """
     data = to_png(figure) if isinstance(figure, Image.Image) else figure_png(figure)
-    display(NotebookImage(data=data, alt=alt))
+    url = "data:image/png;base64," + b64encode(data).decode()
+    (place or display)(NotebookImage(url=url, format="png", alt=alt))
 
 
 def axes(columns: int = 1, width: float = 4.6, height: float = 3.2):

@@ -100,6 +100,7 @@ class Totals:
         self.model, self.pieces, self.size = model, pieces, size
         self.queries, self.every = queries, every
         self.known: list = []
+        self.share = 0.0  # of a piece's rows that are done
 
     def gather(self, tried: tuple | None = None) -> Iterator[None]:
         """Add the first sum that is not known; yields between two pieces of work.
@@ -109,13 +110,14 @@ class Totals:
         total = None
         for encoded, window in self.pieces():
             rows = query_rows(encoded, self.size, window, self.queries, self.every)
-            for _, queries, cell in rows:
+            for first, queries, cell in rows:
                 if tried and encoded is tried[0] and queries.equal(tried[1]):
                     missing = tried[2]
                 else:
                     missing = self.decode(encoded, queries, cell)
                 part = missing.part
                 total = part if total is None else add(total, part)
+                self.share = first / -(-window[2] // self.every)
                 yield
                 if missing.once:
                     break

@@ -32,7 +32,7 @@ from asr_course.checkpoints import (
     set_aside,
 )
 from asr_course.data import PairRecipe, Recipe
-from asr_course.errors import UserError
+from asr_course.errors import Stopped, UserError
 from asr_course.schedule import Schedule
 
 
@@ -41,9 +41,8 @@ class Run:
     """The result of training."""
 
     model: nn.Module
-    steps: int  # steps done; fewer than planned if the run was interrupted
+    steps: int
     losses: list[float]  # of every step
-    interrupted: bool
 
 
 def train(
@@ -57,7 +56,7 @@ def train(
     resume: bool = False,
     save_every: float = 60,
     on_step: Callable[[int, list[float]], None] | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
     precision: str = "no",
     workers: int = 0,
     accumulate: int = 1,
@@ -66,16 +65,16 @@ def train(
 
     out: folder for checkpoint.pt, written every `save_every` seconds and at the end.
     resume: continue from out/checkpoint.pt, which must be of the same run; only the
-    number of steps may grow, and the rate then follows the longer schedule. Another run
-    that was stopped is a UserError also without `resume`, because it would be lost.
-    on_step(step, losses): called after every step. precision: "no" (float32), "bf16",
+    number of steps may grow, and the rate then follows the longer schedule. A finished
+    run is loaded. Without `resume` a stopped run is a UserError: it would be lost.
+    on_step(step, losses): called after every step. progress: show a bar, after these
+    words if it is a string. precision: "no" (float32), "bf16",
     "fp16" or "auto", see `half_type`. accumulate: pieces in which a process computes
     its part of a batch; more of them need less memory.
 
-    An interrupt (Ctrl-C, Jupyter's stop button) ends the run after the current step;
-    the second raises KeyboardInterrupt at once, and so does the first without `out`,
-    after the step. UserError on a batch that does not divide, a damaged checkpoint, an
-    unknown device or precision.
+    An interrupt (Ctrl-C, Jupyter's stop button) raises Stopped, a KeyboardInterrupt,
+    after the current step and after saving; the second raises one at once. UserError on
+    a batch that does not divide, a damaged checkpoint, an unknown device or precision.
     """
     rank, processes, device = devices.join_processes(devices.pick_device(device))
     half = devices.half_type(precision, device)
@@ -87,7 +86,7 @@ def train(
         )
     plan = run_plan(model, images, recipe, schedule, seed)
     checkpoint = Path(out) / "checkpoint.pt" if out else None
-    losses, interrupted, before = [], False, None
+    losses, stopped, before = [], False, None
     if checkpoint and checkpoint.exists():
         before = own_checkpoint(checkpoint, plan, resume)
 
@@ -105,20 +104,24 @@ def train(
             losses = load_state(before, *state)
             if before["plan"] != plan and rank == 0:
                 print(f"more steps: {schedule.steps}; the rate follows them from here")
+            elif len(losses) == schedule.steps and rank == 0:
+                words = f"all {schedule.steps} steps were done before"
+                print(f"{words}; delete {checkpoint} to train anew")
         network = model
         if processes > 1:
             network = DistributedDataParallel(model, static_graph=True)
-        if checkpoint and before is None and rank == 0:
+        if checkpoint and not resume and rank == 0:
             set_aside(checkpoint)
 
         samples = recipe.samples(images, seed, schedule.steps * recipe.batch)
         first, share = len(losses) * recipe.batch, recipe.batch // (pieces * processes)
         batches = load_pieces(samples, first, share, rank, processes, workers)
+        words = progress if isinstance(progress, str) else None
         bar = tqdm(
             total=schedule.steps,
             initial=len(losses),
             unit="step",
-            desc=f"{processes} processes" if processes > 1 else None,
+            desc=f"{processes} processes" if processes > 1 else words,
             disable=not progress or rank > 0,
         )
         saved = time.monotonic()
@@ -138,7 +141,7 @@ def train(
                 on_step(step + 1, losses)
             # An interrupt of one process ends all, after the same step.
             asked = devices.mean_over_processes(float(stop.is_set()), processes, device)
-            if interrupted := asked > 0:
+            if stopped := asked > 0:
                 break
             if checkpoint and rank == 0 and time.monotonic() - saved > save_every:
                 save_checkpoint(checkpoint, plan, losses, *state)
@@ -149,9 +152,11 @@ def train(
     if mean:
         model.load_state_dict(mean)
     model.to(memory_format=torch.contiguous_format).eval()
-    if interrupted and not checkpoint:
-        raise KeyboardInterrupt  # nothing was saved: the caller should not go on
-    return Run(model, len(losses), losses, interrupted)
+    if stopped:  # the caller should not go on with half a model
+        how = "run this again" if resume else "resume"
+        how = f"saved: {how} to go on" if checkpoint else "nothing was saved"
+        raise Stopped(f"stopped after step {len(losses)} of {schedule.steps}; {how}")
+    return Run(model, len(losses), losses)
 
 
 def load_pieces(samples, first, share, rank, processes, workers) -> Iterator:

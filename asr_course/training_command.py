@@ -6,11 +6,11 @@ import shlex
 from dataclasses import replace
 
 from asr_course import devices, images, weights
-from asr_course.checkpoints import set_aside, unfinished
+from asr_course.checkpoints import set_aside
 from asr_course.commands import report_left_out
 from asr_course.data import Folder
 from asr_course.digits import Characters
-from asr_course.errors import UserError
+from asr_course.errors import Stopped, UserError
 from asr_course.models import METHODS, build
 from asr_course.presets import PRESETS, full_plan
 from asr_course.procedural import Procedural
@@ -53,28 +53,25 @@ def run_train(args) -> int:
     if file.exists() and not (args.resume and checkpoint.exists()):
         why = f"{file} holds trained weights"
         raise UserError(f"{why}: choose another --out, or --resume its run")
-    if not args.resume and unfinished(args.out):
-        why = f"{args.out} holds a run that was stopped"
-        raise UserError(f"{why}: continue it with --resume, or choose another --out")
     about = args.out / "run.json"  # what a card says and a checkpoint does not know
     if args.resume and about.exists():
         for key, value in json.loads(about.read_text()).items():
             setattr(args, key, value)
-    elif not args.resume and devices.is_main():
-        set_aside(checkpoint)  # of a finished run, where `file` is gone
     keys = ("seed", "device", "out", "resume", "save_every", "accumulate")
     how = {key: getattr(args, key) for key in keys}
     how["precision"] = args.precision or preset.precision
     how["workers"] = preset.workers
-    run = train(model, pictures, plan.recipe, schedule, progress=True, **how)
+    stopped = None
+    try:
+        run = train(model, pictures, plan.recipe, schedule, progress=True, **how)
+    except Stopped as error:
+        stopped = error
     devices.leave_processes()
     if devices.is_main():
         write_json(about, {"init": args.init, "terms": args.terms})
     finished = weights.read_card(file).get("steps") if file.exists() else 0
-    if run.interrupted:
-        message = (
-            f"stopped after step {run.steps} of {schedule.steps}; --resume goes on"
-        )
+    if stopped:
+        message = str(stopped)
     elif finished == run.steps:
         message = f"{file}: nothing left to do"
     elif devices.is_main():
@@ -88,7 +85,7 @@ def run_train(args) -> int:
         message += " over the last 100"
     if devices.is_main():
         print(message)
-    return 130 if run.interrupted else 0
+    return 130 if stopped else 0
 
 
 def parse_options(pairs: list[str]) -> dict:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from asr_course.data import Folder, Recipe
+from asr_course.errors import Stopped
 from asr_course.models import build
 from asr_course.schedule import Schedule
 from asr_course.training import train
@@ -64,11 +65,12 @@ def train_stage(stage: int, pictures: Folder, out: Path, precision: str) -> Path
             save_weights(model, folder / f"step{step}.safetensors", card(step))
 
     how = {"out": folder, "resume": True, "precision": precision, "progress": True}
-    run = train(model, pictures, recipe, schedule, seed=stage, on_step=keep, **how)
-    if run.interrupted:
-        card(run.steps)
-        sys.exit(f"stopped after step {run.steps} of stage {stage + 1}")
-    save_weights(model, file, card(run.steps))
+    try:
+        train(model, pictures, recipe, schedule, seed=stage, on_step=keep, **how)
+    except Stopped as stopped:
+        card(0)  # writes the hours
+        sys.exit(f"stage {stage + 1}: {stopped}")
+    save_weights(model, file, card(schedule.steps))
     return file
 
 

@@ -21,6 +21,7 @@ import torch
 from asr_course.commands import format_rows
 from asr_course.data import Folder
 from asr_course.devices import pick_device
+from asr_course.errors import Stopped
 from asr_course.images import sample_crops
 from asr_course.metrics import Benchmark, evaluate
 from asr_course.models import build
@@ -114,9 +115,10 @@ def main(arguments: list[str] | None = None) -> None:
     schedule = replace(plan.schedule, steps=steps, warmup=min(300, steps))
     log = Log(args.out / "log.csv", device)
     how |= {"out": args.out, "resume": True, "on_step": log, "progress": True}
-    run = train(model, pictures, plan.recipe, schedule, **how)
-    if run.interrupted:
-        sys.exit(f"stopped after step {run.steps}; the same command goes on")
+    try:
+        train(model, pictures, plan.recipe, schedule, **how)
+    except Stopped as stopped:
+        sys.exit(str(stopped))
     card = {"data": args.folder.name, "steps": steps, "seed": 0, "terms": "not stated"}
     card["command"] = f"python studies/gpu_hour.py {args.folder.name}"
     save_weights(model, args.out / "liif.safetensors", card)

@@ -148,7 +148,7 @@ def test_train_overwrites_neither_weights_nor_a_stopped_run(refused):
     Path("run/liif.safetensors").unlink()
     state = torch.load("run/checkpoint.pt")
     torch.save({**state, "step": 1}, "run/checkpoint.pt")
-    assert "--resume" in refused(*words_of("train", "--steps", 2))
+    assert "steps of this run: resume it" in refused(*words_of("train", "--steps", 2))
 
 
 def test_a_training_that_diverged_leaves_no_weights(capsys):

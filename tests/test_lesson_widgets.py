@@ -1,14 +1,18 @@
 """Widgets and helpers of the lessons: what they compute, and what a click does."""
 
+import io
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
+import ipywidgets as ipw
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import awake, near, picture, tiny
+from PIL import Image
 
 from asr_course import build, plots
 from asr_course.coords import make_cell, split_axes
@@ -22,15 +26,16 @@ from asr_course.lessons.hiif import DigitExplorer
 from asr_course.lessons.idm import DenoisingPlayer
 from asr_course.lessons.liif import LatentProbe, protocol_effects
 from asr_course.metrics import evaluate
+from asr_course.picture import Picture
 from asr_course.presets import PRESETS
 from asr_course.procedural import Procedural
 from asr_course.render import render
 
 
 def click(picture_widget, row: float, col: float) -> None:
-    """What the browser sends when a picture is clicked."""
-    message = {"type": "click", "row": row, "col": col}
-    picture_widget._handle_custom_msg(message, [])
+    """What the browser sets when a picture is clicked."""
+    assert picture_widget.chooses
+    picture_widget.place = [row, col]
 
 
 def middle(index: int, n: int) -> float:
@@ -42,7 +47,7 @@ def middle(index: int, n: int) -> float:
 def shown(monkeypatch):
     """What a notebook would display."""
     displayed = []
-    for place in ("plots", "lessons.base", "lessons.idm"):
+    for place in ("plots", "lessons.base"):
         monkeypatch.setattr(f"asr_course.{place}.display", displayed.append)
     return displayed
 
@@ -64,17 +69,25 @@ def make_probe(name: str, image=None, scale=16.0, **more):
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_follows_clicks_alone(name):
+def test_a_probe_follows_clicks_and_says_in_words_what_it_shows(name):
     probe = make_probe(name)
-    assert "(0.000, 0.000)" in probe.status.value and probe.error is None
-    before = probe.map.data, bytes(probe.detail.value)
-    probe.map._handle_custom_msg({"type": "drag", "row": 0.1, "col": 0.1}, [])
-    assert (probe.map.data, bytes(probe.detail.value)) == before
+    click(probe.map, 0.5, 0.5)
+    assert "row 0.000, column 0.000" in probe.status.value and probe.error is None
+    before = probe.picture.data, probe.picture.alt
     click(probe.map, 0.25, 0.75)
-    assert probe.error is None and "(-0.500, 0.500)" in probe.status.value
-    assert probe.map.data != before[0] and bytes(probe.detail.value) != before[1]
-    click(probe.map, -0.2, 1.3)  # outside counts as on the border
-    assert probe.error is None and "(-1.000, 1.000)" in probe.status.value
+    assert probe.error is None and "row -0.500, column 0.500" in probe.status.value
+    assert probe.picture.data != before[0] and "row -0.500" in probe.map.alt
+    assert probe.picture.alt in probe.status.value
+    if "diinn" not in name:  # whose units and their scales stay
+        assert probe.picture.alt != before[1]
+
+
+def test_a_probe_s_map_is_enlarged_by_a_whole_factor_and_keys_move_by_its_pixels():
+    for name, pixels in {"diinn": 1, "diin": 1, "liif": 0.25}.items():
+        probe = make_probe(name)
+        assert probe.map.step == [pixels / 5, pixels / 6] and probe.map.marked
+        size = Image.open(io.BytesIO(probe.map.data)).size
+        assert size == (6 * 53, 5 * 53) and not probe.picture.chooses
 
 
 def test_a_probe_takes_the_pixel_size_of_its_scale_and_leaves_its_model_alone():
@@ -117,18 +130,41 @@ def test_the_branch_probe_s_queries_are_output_pixels_at_its_scale(name, pixel):
 
 
 @pytest.mark.parametrize("name", ["diinn", "diinn, m"])
-def test_the_branch_probe_shows_the_busiest_units_of_the_model(name):
+def test_the_branch_probe_s_maps_are_those_of_the_model(name):
     probe = make_probe(name)
     queries, n = probe.queries(0.1, -0.3), BranchProbe.side
     with torch.inference_mode():
         layers = list(probe.model.branches(probe.features, queries, probe.cell))
     for maps, branches in zip(probe.layers(0.1, -0.3), layers, strict=True):
-        m, wave, s = (x[0].expand(n, n, -1).movedim(-1, 0).numpy() for x in branches)
-        units = maps["units"]
-        assert units == np.argsort(-s.reshape(len(s), -1).std(1))[:3].tolist()
-        for key, values in (("modulation", m), ("sine", wave), ("product", s)):
-            np.testing.assert_allclose(maps[key], values[units], atol=1e-6)
+        for values, right in zip(maps.values(), branches, strict=True):
+            right = right[0].expand(n, n, -1).movedim(-1, 0).numpy()
+            np.testing.assert_allclose(values, right, atol=1e-6)
         np.testing.assert_allclose(maps["product"], maps["modulation"] * maps["sine"])
+
+
+def test_the_branch_probe_keeps_its_units_until_others_are_asked_for():
+    """So that a unit of layer 0 has the same sine at two places."""
+
+    def busiest() -> list[list[int]]:
+        maps = [layer["product"] for layer in probe.layers(*probe.chosen())]
+        return [np.argsort(-m.std(axis=(1, 2)))[:3].tolist() for m in maps]
+
+    def units() -> list[list[int]]:
+        return [units for units, *_ in probe.shown]
+
+    probe = make_probe("diinn")
+    first, shown, words = busiest(), list(probe.shown), probe.picture.alt
+    assert units() == first
+    places = [(r / 5 + 0.1, c / 6 + 0.1) for r, c in product(range(5), range(6))]
+    for place in places:
+        click(probe.map, *place)
+        assert list(probe.shown) == shown and probe.picture.alt == words
+        if busiest() != first:
+            break
+    assert busiest() != first
+    again = probe.children[0].children[1].children[0]
+    again.click()
+    assert units() == busiest() and probe.picture.alt != words
 
 
 def all_places(probe, row, col) -> torch.Tensor:
@@ -209,6 +245,35 @@ def test_slices_are_counted(scales, slicing):
     assert f"{groups} groups and {slices} slices" in words
 
 
+@pytest.mark.parametrize("scales", [(4, 4), (2.5, 4), (7.5, 7.5), (3.3, 9.2), (12, 12)])
+@pytest.mark.parametrize("slicing", SLICINGS)
+def test_slices_that_touch_differ_in_colour_and_a_slice_has_one(scales, slicing):
+    explorer = SliceExplorer()
+    canvas = np.asarray(explorer.render(*scales, slicing)[0])
+    size = [round(10 * s) for s in scales]
+    groups, at = {}, {}
+    for r, c in product(*map(range, size)):
+        i, j = ((2 * x + 1) * 10 // (2 * n) for x, n in zip((r, c), size, strict=True))
+        if i < 3 and j < 3:
+            groups.setdefault((i, j), []).append((r, c))
+    for group, pixels in groups.items():
+        u = {"linear": -(-size[1] // 10), "constant": len(pixels), "fixed": 4}
+        u["rows"] = len({c for _, c in pixels})
+        for place, (r, c) in enumerate(pixels):
+            y, x = (
+                slice(round(k * 1200 / n), round((k + 1) * 1200 / n))
+                for k, n in zip((r, c), size, strict=True)
+            )
+            colours = Counter(map(tuple, canvas[y, x].reshape(-1, 3).tolist()))
+            del colours[0, 0, 0], colours[255, 255, 255]  # lines
+            at[r, c] = (*group, place // u[slicing]), max(colours, key=colours.get)
+    assert len(set(at.values())) == len({key for key, _ in at.values()})
+    for (r, c), (slice_, colour) in at.items():
+        for neighbour in ((r + 1, c), (r, c + 1)):
+            other, its_colour = at.get(neighbour, (slice_, colour))
+            assert (slice_ == other) == (colour == its_colour), (r, c)
+
+
 def test_linked_scales_follow_each_other_and_others_do_not():
     explorer = SliceExplorer()
     explorer.cols.value = 7.3
@@ -258,36 +323,126 @@ def test_a_click_chooses_the_nearest_pixel_and_counts_who_shares(scale, place, l
         assert line in words
 
 
-def test_arrow_keys_choose_the_neighbour_and_stop_at_the_border():
+@pytest.fixture
+def page():
+    """A page in which `show` displays a picture and keeps what it says."""
+    from test_browser import running_browser  # skips where there is no Chromium
+
+    with running_browser() as browser:
+        page = browser.new_page(viewport={"width": 900, "height": 700})
+        page.set_content("<div id=root></div>")
+        page.evaluate(
+            """async (source) => {
+              const url = "data:text/javascript," + encodeURIComponent(source);
+              const { default: widget } = await import(url);
+              window.heard = [];
+              document.addEventListener("keydown", (e) => window.heard.push(e.key));
+              window.show = (state) => {
+                state.data = new Uint8Array(state.data);
+                const told = {}, model = {
+                  get: (key) => state[key], save_changes: () => {},
+                  on: (name, call) => { (told[name] ||= []).push(call); },
+                  set: (key, value) => {
+                    state[key] = value;
+                    (told["change:" + key] || []).forEach((call) => call());
+                  },
+                };
+                window.state = state;
+                widget.render({ model, el: document.getElementById("root") });
+              };
+            }""",
+            Picture._esm,
+        )
+        yield page
+
+
+def show(page, picture_widget) -> None:
+    """Display a picture as the notebook does."""
+    names = ("alt", "chooses", "place", "step", "marked")
+    state = {name: getattr(picture_widget, name) for name in names}
+    page.evaluate("show", state | {"data": list(picture_widget.data)})
+    page.locator("img").wait_for()
+
+
+def test_arrow_keys_choose_the_neighbour_and_stop_at_the_border(page):
     explorer, places = DigitExplorer(8), [float(t) for t in slow_places(8)]
     click(explorer.picture, places[1], places[1])
-    for rows, cols, at in ((1, 0, (2, 1)), *[(-1, 1, None)] * 9, (1, -1, (1, 6))):
-        message = {"type": "key", "rows": rows, "cols": cols}
-        explorer.picture._handle_custom_msg(message, [])
-        if at:
-            where = f"row {places[at[0]]:.3f}, column {places[at[1]]:.3f}"
-            assert where in explorer.status.value
+    show(page, explorer.picture)
+    image = page.locator("img")
+    for keys, (row, col) in (
+        (["ArrowDown"], (2, 1)),
+        (["ArrowUp", "ArrowRight"] * 9, (0, 7)),
+        (["ArrowDown", "ArrowLeft"], (1, 6)),
+    ):
+        for key in keys:
+            image.press(key)
+        explorer.picture.place = page.evaluate("state.place")
+        where = f"row {places[row]:.3f}, column {places[col]:.3f}"
+        assert where in explorer.status.value
+
+
+def test_a_click_chooses_and_letters_do_not_reach_jupyterlab(page):
+    """Alone they would add, cut or delete cells."""
+    probe = make_probe("liif", picture(5, 6))
+    show(page, probe.map)
+    image = page.locator("img")
+    image.click(position={"x": 6 * 53 * 0.75, "y": 5 * 53 * 0.2})
+    assert page.evaluate("state.place") == pytest.approx([0.2, 0.75], abs=0.01)
+    for key in ("b", "x", "d", " ", "Delete", "Backspace", "Enter", "ArrowDown"):
+        image.press(key)
+    for key in ("Control+s", "Shift+Enter", "Escape", "Tab"):
+        image.press(key)
+    heard = [key for key in page.evaluate("heard") if key not in ("Control", "Shift")]
+    assert heard == ["s", "Enter", "Escape", "Tab"]
+    assert page.evaluate("state.place")[0] == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_picture_has_its_own_size_or_shrinks_smoothly(page):
+    explorer = SliceExplorer()
+    show(page, explorer.picture)
+    look = """() => {
+      const image = document.querySelector("img"), style = getComputedStyle(image);
+      return [image.clientWidth, style.imageRendering, style.cursor, image.alt];
+    }"""
+    page.wait_for_function("document.querySelector('img').clientWidth === 361")
+    page.wait_for_timeout(100)
+    assert page.evaluate(look) == [361, "pixelated", "auto", explorer.picture.alt]
+    page.set_viewport_size({"width": 300, "height": 700})
+    page.wait_for_timeout(200)
+    width, rendering, *_ = page.evaluate(look)
+    assert width < 300 and rendering == "auto"
 
 
 @pytest.mark.parametrize("kind", [LatentProbe, SliceExplorer, DigitExplorer])
 def test_an_error_is_shown_until_the_next_picture(kind, monkeypatch):
     made = make_probe("liif") if kind is LatentProbe else kind()
-    picture_widget = made.map if kind is LatentProbe else made.picture
 
     def act(place: float) -> None:
         if kind is SliceExplorer:
             made.rows.value = 5 + place
         else:
-            click(picture_widget, place, place)
+            click(made.map if kind is LatentProbe else made.picture, place, place)
 
-    before = picture_widget.data
+    before = made.picture.data
     with monkeypatch.context() as patch:
         patch.setattr(made, "render", lambda *_: 1 / 0)
         act(0.2)
     assert isinstance(made.error, ZeroDivisionError)
-    assert "Not drawn" in made.status.value and picture_widget.data == before
+    assert "Not drawn" in made.status.value and made.picture.data == before
     act(0.7)
     assert made.error is None and "Not drawn" not in made.status.value
+
+
+def test_every_control_has_a_name_and_says_what_it_is():
+    """A tooltip that is None is shown as "null"."""
+    kinds = (ipw.FloatSlider, ipw.IntSlider, ipw.BoundedIntText, ipw.Button, ipw.Play)
+    for widget in (SliceExplorer(), DigitExplorer(), player(), make_probe("diinn")):
+        controls = widget.children[0].children[1].children
+        found = [control for control in controls if isinstance(control, kinds)]
+        assert found
+        for control in found:
+            assert control.tooltip, control
+            assert control.description or isinstance(control, ipw.Play)
 
 
 def test_widgets_show_a_sheet_for_readers_without_a_kernel(shown):
@@ -327,31 +482,60 @@ def test_a_player_holds_the_sampler_s_chain_and_steps_through_it():
 
 def test_another_seed_or_scale_makes_another_chain():
     playing = player()
-    playing.seed.value = 1  # two samples each: seeds 2 and 3
+    playing.seed.value = 5  # two samples: seeds 5 and 6
     assert len(playing.calls) == 25
-    check_chain(playing, (12, 15), 2, 3.0)
+    check_chain(playing, (12, 15), 5, 3.0)
     playing.told.value = 6.5
-    assert "told that the scale is ×6.5" in playing.status.value
-    check_chain(playing, (12, 15), 2, 6.5)
+    assert "told ×6.5" in playing.status.value
+    check_chain(playing, (12, 15), 5, 6.5)
     playing.scale.value = 4.4
-    assert playing.told.value == 4.4 and "told" not in playing.status.value
-    check_chain(playing, (18, 22), 2, 4.4)
+    assert playing.told.value == 4.4 and "told ×4.4" in playing.status.value
+    check_chain(playing, (18, 22), 5, 4.4)
 
 
-def test_the_curve_draws_in_time_and_shows_a_running_mean(shown):
-    curve = TrainingCurve(30, every=1e6)
+def test_the_seed_that_is_typed_is_the_first_that_is_shown(monkeypatch):
+    playing, titles = player(), []
+    gallery = plots.gallery
+    monkeypatch.setattr(
+        plots,
+        "gallery",
+        lambda p, t, *a, **k: titles.append(t) or gallery(p, t, *a, **k),
+    )
+    playing.seed.value = 3
+    assert titles[-1][:3] == ["input", "seed 3", "seed 4"]
+
+
+class Place(list):
+    """A display and its handle: all that it showed, the last one last."""
+
+    update = list.append
+
+    def __init__(self, first, display_id):
+        super().__init__([first])
+
+
+def test_the_curve_draws_in_time_and_shows_a_running_mean(monkeypatch):
+    monkeypatch.setattr("asr_course.lessons.base.display", Place)
+    clock = iter([0, 0, 10, 60])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    curve = TrainingCurve(30, every=50)
     losses = list(np.linspace(1, 0, 30))
-    curve(29, losses[:29])
-    assert curve.label.value == "step 29 of 30" and not curve.picture.value
-    curve(30, losses)
-    assert bytes(curve.picture.value).startswith(b"\x89PNG")
+    for step in (9, 10, 15):
+        curve(step, losses[:step])
+        assert len(curve.picture) == 1 + (step == 15)
+    said = [text.data for text in curve.label]
+    assert said[:2] == ["step 0 of 30", "step 9 of 30"]
+    assert said[2] == "step 10 of 30, 3:20 left"
+    assert said[-1] == "step 15 of 30, 2:30 left"
+    assert "15 steps, from 1.000" in curve.picture[-1].alt
     raw, mean = curve.figure(losses).axes[0].lines
     np.testing.assert_allclose(raw.get_ydata(), losses)
     expected = [np.mean(losses[k - 19 : k + 1]) for k in range(19, 30)]
     np.testing.assert_allclose(mean.get_ydata(), expected, atol=1e-12)
     plots.figure_png(raw.figure)  # closes it
     curve.show([0.25, 0.125])
-    assert "2 steps, from 0.250" in shown[-1].alt
+    assert "2 steps, from 0.250" in curve.picture[-1].alt
+    assert curve.label[-1].data == "2 steps"
 
 
 def test_effects_are_means_and_differences_within_a_seed():

@@ -23,6 +23,7 @@ from helpers import ROOT
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from asr_course.presets import setup
 from tools.notebooks import NOTEBOOKS, faults
@@ -60,12 +61,11 @@ class Tab(NotebookClient):
     """A notebook in a kernel of its own, run cell by cell as a learner does."""
 
     stop_at = None  # interrupt the kernel at this step of a training
-    steps = ()  # those that the training cell's widget showed since the last run
+    steps = ()  # those that the training cell showed since the last run
 
     def process_message(self, message, cell, cell_index):
         data = message["content"].get("data") or {}
-        value = data.get("state", {}).get("value")
-        step = re.match(r"step (\d+) of \d+$", str(value))
+        step = re.match(r"step (\d+) of \d+", data.get("text/plain", ""))
         if step and int(step[1]):
             self.steps.append(int(step[1]))
             if self.stop_at and self.steps[-1] >= self.stop_at:
@@ -143,14 +143,10 @@ def cells_with(notebook, *words: str) -> set[int]:
     return {k for k, source in enumerate(cells) if any(w in source for w in words)}
 
 
-def needed_to_train(notebook) -> set[int]:
-    """The training and what it needs: all up to the setup, and cells that define."""
-    (train,) = cells_with(notebook, "unfinished(run.out")
-    (setting,) = cells_with(notebook, "setup(PRESET")
-    words = "class ", "def ", "sample_crops(", "plan = run.preset"
-    before = cells_with(notebook, *words)
-    before |= {k for k in cells_with(notebook, "") if k <= setting}
-    return {train, *(k for k in before if k < train)}
+def up_to_training(notebook) -> set[int]:
+    """The training's cell and all code cells before it."""
+    (train,) = cells_with(notebook, "resume=True")
+    return {k for k in cells_with(notebook, "") if k <= train}
 
 
 def names_in_out(notebook) -> list[str]:
@@ -170,8 +166,9 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
 
 @each_notebook
 def test_run_all_twice_then_interrupt_and_go_on_in_a_new_kernel(path, tmp_path):
-    """Both runs show the same. The new kernel begins with the step after the last one
-    saved and ends with the losses and weights of the run that was not interrupted."""
+    """Both runs show the same, but the second says that it loads the first one's
+    training. The new kernel begins with the step after the last one saved and ends with
+    the losses and weights of the run that was not interrupted."""
     checkout, work = tmp_path / "Kurs Übung äöü 1", tmp_path / "Übungen & Spaß"
     for part in ("asr_course", "data", "notebooks"):
         shutil.copytree(ROOT / part, checkout / part)
@@ -180,22 +177,25 @@ def test_run_all_twice_then_interrupt_and_go_on_in_a_new_kernel(path, tmp_path):
 
     async def scenario() -> None:
         async with place.open(checkout / "notebooks" / path.name, work, "runs") as tab:
-            (train,) = cells_with(tab.nb, "unfinished(run.out")
+            (train,) = cells_with(tab.nb, "resume=True")
             name = re.search(r"run\.out / \"(\w+)\"", tab.nb.cells[train].source)[1]
             saved = work / "runs" / "smoke-0" / name / "checkpoint.pt"
             await tab.run()
             once, whole = shown(tab), torch.load(saved, weights_only=True)
             assert sorted(os.listdir(saved.parents[1])) == names_in_out(tab.nb)
             await tab.run()
-            assert tab.steps[0] == 1  # trained anew: an edited class has an effect
-            assert shown(tab) == once
+            again, words = shown(tab), "steps were done before; delete"
+            assert tab.steps == [] and words in again[train][0]
+            assert again | {train: once[train]} == once
+            saved.unlink()
             tab.stop_at = 20
-            await tab.run({train})
+            with pytest.raises(CellExecutionError, match="run this again to go on"):
+                await tab.run({train})
             stopped = torch.load(saved, weights_only=True)["step"]
             assert stopped == tab.steps[-1] < len(whole["losses"])
             assert str(checkout) in await tab.ask("print(asr.__file__)")
         async with place.open(path, work, "runs") as tab:
-            await tab.run(needed_to_train(tab.nb))
+            await tab.run(up_to_training(tab.nb))
             assert tab.steps[0] == stopped + 1
             resumed = torch.load(saved, weights_only=True)
             assert resumed["losses"] == whole["losses"]

@@ -11,9 +11,11 @@ from helpers import ROOT
 
 from asr_course import build, count_parameters
 from tools.notebooks import (
+    FIRST_LINE,
     NOTEBOOKS,
     execute,
     faults,
+    is_hidden,
     marks,
     printed,
     source_of,
@@ -114,8 +116,26 @@ def test_committed_outputs_are_clean(path, notebook):
         assert output.get("name") != "stderr"
         assert not any("jupyter.widget" in kind for kind in output.get("data", {}))
         assert not re.search(r"/(root|home|tmp|work|Users)/", json.dumps(output))
-        if "image/png" in output.get("data", {}):
-            assert output.metadata["image/png"].get("alt"), "a figure without alt"
+        assert "image/png" not in output.get("data", {})  # JupyterLab drops its alt
+        html = output.get("data", {}).get("text/html", "")
+        for image in re.findall("<img .*?>", html):
+            assert re.search('alt="[^"]', image), "a figure without alt"
+
+
+@each_notebook
+def test_outputs_that_answer_a_prompt_are_hidden(path, notebook):
+    """One at least of those between the prompt and the next text."""
+    prompt, prompted, found = r"\*\*(Predict|By hand|Before you run)", False, []
+    for cell in [*notebook.cells, nbformat.v4.new_markdown_cell()]:
+        if cell.cell_type == "code":
+            found += [is_hidden(cell)] if cell.outputs else []
+            continue
+        assert any(found) or not (prompted and found), cell.source[:200]
+        found, prompted = [], re.search(prompt, cell.source)
+    hidden = [c for c in notebook.cells if is_hidden(c)]
+    assert all(cell.outputs[0] == FIRST_LINE for cell in hidden)
+    answers = [c for c in notebook.cells if "is {name}" in c.source]
+    assert all(map(is_hidden, answers))  # of notebook 7's blind test
 
 
 def shipped_and_solved(notebook):

@@ -1,6 +1,7 @@
 """Figures: pixels as they are, shades, tables."""
 
 import io
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -65,5 +66,8 @@ def test_an_image_or_a_figure_is_shown_with_its_text(shown):
     figure, panels = plots.axes(2)
     plots.show(figure, "two plots")
     assert [found.alt for found in shown] == ["a red rectangle", "two plots"]
-    assert Image.open(io.BytesIO(shown[0].data)).size == (3, 2)
-    assert len(panels) == 2 and Image.open(io.BytesIO(shown[1].data)).width > 300
+    html = [found._repr_mimebundle_()["text/html"] for found in shown]
+    assert html[0].startswith("<img ") and 'alt="a red rectangle"' in html[0]
+    pngs = [io.BytesIO(b64decode(found.url.partition(",")[2])) for found in shown]
+    assert Image.open(pngs[0]).size == (3, 2)
+    assert len(panels) == 2 and Image.open(pngs[1]).width > 300

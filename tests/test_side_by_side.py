@@ -1,6 +1,6 @@
 """Side by side: seeds, what chance does to them, the Pareto front, and seams."""
 
-import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from asr_course.coords import to_position
 from asr_course.layers import ImplicitModel
 from asr_course.lessons.side_by_side import (
     METHODS,
-    by_chance,
     front,
+    luck,
     plus_minus,
     seed_scores,
     separated,
@@ -43,13 +43,13 @@ def test_separated(a, b, expected):
     assert separated(b, a) == -expected
 
 
-@pytest.mark.parametrize("m, n", [(1, 1), (3, 3), (5, 5), (1, 5), (4, 2)])
-def test_scores_come_apart_by_chance_in_two_of_all_ways(m, n):
-    """One hand is the lowest or the highest: two ways, whichever hand it is."""
-    expected = 2 / math.comb(m + n, m)
-    assert by_chance(range(m), range(m, m + n)) == pytest.approx(expected)
-    assert by_chance(range(m, m + n), range(m)) == pytest.approx(expected)
-    assert by_chance([7] * m, [7] * n) == 0
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_luck_counts_the_deals_that_come_apart(n):
+    """The rule looks at ranks alone: two of all ways to deal 2n ranks."""
+    hands = [set(hand) for hand in combinations(range(2 * n), n)]
+    apart = sum(separated(hand, set(range(2 * n)) - hand) != 0 for hand in hands)
+    assert apart == 2
+    assert luck(n) == pytest.approx(apart / len(hands))
 
 
 def test_seed_scores_begin_with_the_shipped_weights_and_are_ordered(monkeypatch):

@@ -2,8 +2,10 @@
 
 import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tools import lab
 from tools.notebooks import (
     NOTEBOOKS,
     faults,
@@ -94,3 +96,17 @@ def test_syntax_ignores_docstrings_only():
     source = source_of("studies.seams.seams")
     assert syntax(source) == syntax(source.replace("Steps", "Other words"))
     assert syntax(source) != syntax(source.replace("mean", "median"))
+
+
+def test_the_lab_s_copies_are_trusted_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    copies = tmp_path / "mine"
+    assert lab.copy_notebooks(copies) == []
+    names = [path.name for path in NOTEBOOKS]
+    mine = nbformat.read(copies / names[0], as_version=4)
+    assert NotebookNotary().check_signature(mine)
+    (copies / names[0]).write_text("my own work")
+    (copies / names[1]).unlink()
+    assert lab.copy_notebooks(copies) == [names[0], *names[2:]]
+    assert (copies / names[0]).read_text() == "my own work"
+    assert sorted(path.name for path in copies.iterdir()) == names

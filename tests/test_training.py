@@ -19,11 +19,10 @@ from asr_course.checkpoints import (
     read_checkpoint,
     run_plan,
     save_checkpoint,
-    unfinished,
 )
 from asr_course.data import PairRecipe, Pairs, Patches, Recipe
 from asr_course.digits import Characters
-from asr_course.errors import UserError
+from asr_course.errors import Stopped, UserError
 from asr_course.procedural import Procedural
 from asr_course.schedule import Schedule
 from asr_course.training import Run, train
@@ -45,14 +44,25 @@ def fresh(name: str = "liif", **options):
 
 
 def run(schedule=COSINE, images=IMAGES, recipe=RECIPE, model=None, **more) -> Run:
-    model = model or fresh()
-    return train(model, images, recipe, schedule, **{"device": "cpu", **more})
+    return attempt(model or fresh(), images, recipe, schedule, **more)
+
+
+def attempt(model, *what, **more) -> Run:
+    """A run, or what an interrupt left of it in `out`."""
+    try:
+        return train(model, *what, **{"device": "cpu", **more})
+    except Stopped as stopped:
+        if "out" not in more:
+            raise
+        losses = read_checkpoint(more["out"] / "checkpoint.pt")["losses"]
+        assert str(stopped).startswith(f"stopped after step {len(losses)} of ")
+        return Run(model, len(losses), losses)
 
 
 def run_idm(schedule=AVERAGED, **more) -> Run:
     """IDM on digits, with a running mean unless the schedule has none."""
     model = fresh("idm", dropout=more.pop("dropout", 0.0))
-    return train(model, DIGITS, PAIRS, schedule, device="cpu", **more)
+    return attempt(model, DIGITS, PAIRS, schedule, **more)
 
 
 class Stop:
@@ -153,7 +163,7 @@ def test_training_an_idm_is_plain_adam_on_its_error(options):
 
 def test_a_run_and_its_bar(capsys):
     done = run(Schedule(steps=60, rate=1e-3), progress=True)
-    assert (done.steps, len(done.losses), done.interrupted) == (60, 60, False)
+    assert (done.steps, len(done.losses)) == (60, 60)
     assert not done.model.training  # ready to use
     said = capsys.readouterr().err
     assert "60/60" in said and f"l1={sum(done.losses[-50:]) / 50:.4f}" in said
@@ -190,12 +200,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     """Before and after the end of the warm-up, which takes 8 steps."""
     schedule = {"cosine": COSINE, "halve": HALVE}[shape]
     stopped = run(schedule, out=tmp_path, on_step=Stop(n))
-    assert (stopped.interrupted, stopped.steps, len(stopped.losses)) == (True, n, n)
-    assert os.listdir(tmp_path) == ["checkpoint.pt"] and unfinished(tmp_path)
+    assert stopped.steps == n
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
     watch = Stop()
     resumed = run(schedule, out=tmp_path, resume=True, on_step=watch)
     assert watch.seen == list(range(n + 1, STEPS + 1))
-    assert not resumed.interrupted and not unfinished(tmp_path)
     assert_same(resumed, uninterrupted[shape])
 
 
@@ -203,7 +212,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_an_averaged_run_resumes_bit_for_bit(tmp_path, averaged, n):
     """In the first stage of data and rate, at its end, and in the second."""
     stopped = run_idm(out=tmp_path, on_step=Stop(n))
-    assert (stopped.interrupted, stopped.steps) == (True, n)
+    assert stopped.steps == n
     assert_same(run_idm(out=tmp_path, resume=True), averaged)
     assert_same(run_idm(out=tmp_path, resume=True), averaged)  # nothing left to do
 
@@ -222,7 +231,7 @@ def test_without_out_nothing_is_written_and_an_interrupt_is_raised(
     """After the step: the model is that of a run of so many steps."""
     monkeypatch.chdir(tmp_path)
     model, samples = fresh(), Patches(IMAGES, RECIPE, 0, 2 * STEPS)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="step 7 of 15; nothing was saved"):
         run(model=model, save_every=0, on_step=Stop(7))
     _, weights = by_hand(fresh(), samples, COSINE)
     assert_same_state(model.state_dict(), weights[6])
@@ -243,14 +252,14 @@ def test_a_run_that_fails_resumes_from_its_last_checkpoint(
 
 
 def test_checkpoints_change_nothing(tmp_path, uninterrupted):
-    """Neither to write one after every step, nor to find none, nor to ignore one."""
+    """Neither to write one after every step, nor to find none."""
     folder = tmp_path / "new" / "folder"
-    assert not unfinished(folder)
     more = {"out": folder, "save_every": 0}
     assert_same(run(resume=True, **more), uninterrupted["cosine"])
     assert os.listdir(folder) == ["checkpoint.pt"]
     run(out=folder, on_step=Stop(9))
-    assert_same(run(out=folder), uninterrupted["cosine"])
+    with pytest.raises(UserError, match="holds 9 steps of this run: resume it"):
+        run(out=folder)
 
 
 def test_ctrl_c_right_after_the_weights_moved(tmp_path, uninterrupted):
@@ -267,16 +276,36 @@ def test_ctrl_c_right_after_the_weights_moved(tmp_path, uninterrupted):
         stopped = run(out=tmp_path)
     finally:
         handle.remove()
-    assert (stopped.interrupted, stopped.steps) == (True, 6)
+    assert stopped.steps == 6
     assert_same(run(out=tmp_path, resume=True), uninterrupted["cosine"])
 
 
-def test_resuming_a_finished_run_has_nothing_to_do(tmp_path, uninterrupted):
+def test_resuming_a_finished_run_loads_it_and_says_so(tmp_path, uninterrupted, capsys):
     """Here Ctrl-C came in the last step."""
     run(out=tmp_path, on_step=Stop(STEPS))
     watch = Stop()
     assert_same(run(out=tmp_path, resume=True, on_step=watch), uninterrupted["cosine"])
     assert watch.seen == []
+    words = f"all 15 steps were done before; delete {tmp_path / 'checkpoint.pt'} to"
+    assert words in capsys.readouterr().out
+
+
+def test_an_interrupt_says_how_to_go_on_in_one_line(tmp_path):
+    """As IPython shows it."""
+    for resume, how in ((False, "resume"), (True, "run this again")):
+        with pytest.raises(Stopped) as error:
+            train(
+                fresh(),
+                IMAGES,
+                RECIPE,
+                COSINE,
+                out=tmp_path,
+                resume=resume,
+                device="cpu",
+                on_step=Stop(3 + resume),
+            )
+        words = f"stopped after step {3 + resume} of 15; saved: {how} to go on"
+        assert error.value._render_traceback_() == [words]
 
 
 OTHERS = {
@@ -298,11 +327,13 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, what, resume)
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 
 
-def test_a_finished_run_of_another_plan_is_kept_under_another_name(tmp_path):
-    for steps in (2, 1, 1):  # the last one is the second once more, and takes its place
+def test_a_finished_run_that_is_not_resumed_is_kept_under_another_name(tmp_path):
+    for steps in (2, 1, 1):
         run(Schedule(steps), out=tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1.pt", "checkpoint.pt"]
-    assert read_checkpoint(tmp_path / "checkpoint-1.pt")["step"] == 2
+    names = ["checkpoint-1.pt", "checkpoint-2.pt", "checkpoint.pt"]
+    assert sorted(os.listdir(tmp_path)) == names
+    steps = [read_checkpoint(tmp_path / name)["step"] for name in names]
+    assert steps == [2, 1, 1]
     with pytest.raises(UserError, match="another run"):
         run(Schedule(1, 5e-4), out=tmp_path, resume=True)
 
@@ -347,7 +378,7 @@ def test_damaged_checkpoint_is_reported(tmp_path, damage):
     with pytest.raises(UserError, match="not a readable checkpoint.*delete it"):
         run(out=tmp_path, resume=True)
     with pytest.raises(UserError):
-        unfinished(tmp_path)
+        run(out=tmp_path)
     assert path.read_bytes() == before
 
 

@@ -1,7 +1,6 @@
 """The explorer driven from Python: what it shows, and what it says when that fails."""
 
 import asyncio
-import datetime
 import gc
 import io
 
@@ -12,7 +11,7 @@ import torch
 from helpers import awake, picture, tiny
 from PIL import Image
 
-from asr_course import build, widgets
+from asr_course import build, view
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_crops, to_pixels, to_tensor
 from asr_course.picture import LatestWins
@@ -26,11 +25,23 @@ def explorer(liif):
     return ScaleExplorer({"LIIF": liif}, sample_crops()["coffee"])
 
 
-def uploaded(content: bytes) -> tuple[dict]:
+@pytest.fixture
+def told(explorer, monkeypatch):
+    """What an explorer says about its progress and about errors."""
+    words = []
+    monkeypatch.setattr(type(explorer), "send", lambda self, x: words.append(x["text"]))
+    return words
+
+
+def upload(explorer, content: bytes) -> None:
     """What the browser sends for one chosen file."""
-    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    about = {"name": "a.png", "type": "image/png", "last_modified": now}
-    return ({**about, "size": len(content), "content": memoryview(content)},)
+    explorer._on_photo(explorer, {"type": "photo", "name": "a.png"}, [content])
+
+
+def smaller(explorer, side: int) -> ScaleExplorer:
+    """An explorer that shows windows of `side` rows and columns."""
+    explorer.look(side=side)
+    return explorer
 
 
 @torch.inference_mode()
@@ -51,7 +62,7 @@ def moved(explorer, *scales) -> None:
 
     async def move():
         for scale in scales:
-            explorer.slider.value = scale
+            explorer.look(scale=scale)
         await explorer._task
 
     asyncio.run(move())
@@ -60,44 +71,60 @@ def moved(explorer, *scales) -> None:
 @pytest.mark.parametrize("scale", [1, 2.5, 7.3, 30])
 def test_a_move_shows_a_crop_of_the_full_render(explorer, scale):
     """The same number of queries at every scale that has so many."""
-    before = explorer.picture.data
-    explorer.slider.value = scale
-    view = explorer.view
-    side = min(VIEW, *output_size((64, 64), explorer.slider.value))
-    assert explorer.error is None and explorer.picture.data != before
+    explorer.look(scale=scale)
+    view, answer = explorer.view, explorer.answer
+    side = min(VIEW, *output_size((64, 64), scale))
+    assert explorer.error is None and answer["request"] == explorer.asked
     assert all(p.shape == (side, side, 3) for p in view.panels.values())
-    assert f"{side * side:,} queries" in explorer.status.value
-    assert f"{view.size[0]}×{view.size[1]}" in explorer.status.value
+    for panel, pixels in zip(answer["panels"], view.panels.values(), strict=True):
+        assert np.array_equal(Image.open(io.BytesIO(panel["image"])), pixels)
+    assert f"{side * side:,} pixels" in answer["text"]
+    assert f"{view.size[0]}×{view.size[1]}" in answer["text"]
     if scale < 10:
         crop = crop_of_all(explorer, view, "LIIF")
         assert levels_apart(crop, view.panels["LIIF"]) <= 1
 
 
 def test_psnr_is_shown_only_where_there_is_a_truth(explorer):
-    explorer.slider.value = 3
+    explorer.look(scale=3)
     assert set(explorer.view.psnr) == {"bicubic", "LIIF"}
     assert list(explorer.view.panels)[2] == "truth"
-    explorer.slider.value = 8
-    assert explorer.view.psnr == {}
-    assert "own pixels" in list(explorer.view.panels)[2]
+    assert explorer.answer["panels"][1]["score"].endswith(" dB")
+    explorer.look(scale=8)
+    assert explorer.view.psnr == {} and explorer.answer["panels"][1]["score"] == ""
+    assert list(explorer.view.panels)[2] == "photograph, bicubic ×2"
     photo = sample_crops(64)["coffee"]
     alone = ScaleExplorer(explorer.models, photo, downsample=1)
     assert list(alone.view.panels) == ["bicubic", "LIIF"]
-    assert alone.lr.shape == (64, 64, 3)
+    assert alone.lr.shape == (64, 64, 3) and not alone.photo["choice"]
 
 
-def test_dragging_and_keys_move_the_window_and_stop_at_the_border(explorer):
-    explorer.slider.value = 12
-    top, left, _, _ = explorer.view.window
-    explorer.on_pointer({"type": "drag", "rows": 0, "cols": 0, "start": True})
-    explorer.on_pointer({"type": "drag", "rows": 0.25, "cols": 0, "start": False})
-    assert explorer.view.window[:2] == (top - VIEW // 4, left)
-    explorer.on_pointer({"type": "key", "rows": 0, "cols": 1})
-    assert explorer.view.window[1] == left + VIEW // 8
-    for _ in range(12):
-        explorer.on_pointer({"type": "key", "rows": 1, "cols": 1})
-    assert explorer.view.window[:2] == tuple(n - VIEW for n in explorer.view.size)
-    assert explorer.error is None
+def test_two_models_stand_beside_one_another(liif):
+    other = tiny(local_ensemble=False)
+    explorer = ScaleExplorer({"A": liif, "B": other}, picture(48, 48), scale=3)
+    explorer.look(left="B", right="A")
+    view = explorer.view
+    assert list(view.panels) == list(view.psnr) + ["truth"] == ["B", "A", "truth"]
+    for name in "AB":
+        crop = crop_of_all(explorer, view, name)
+        assert levels_apart(view.panels[name], crop) <= 1
+
+
+def test_the_window_stays_inside_the_output(explorer):
+    for centre in ([0, 1], [-3, 7], [0.5, 0.2]):
+        explorer.look(scale=12, centre=centre)
+        (top, left, rows, cols), (h, w) = explorer.view.window, explorer.view.size
+        assert 0 <= top <= h - rows and 0 <= left <= w - cols
+    assert (top + rows / 2, left + cols / 2) == (h / 2, round(w * 0.2))
+
+
+def test_a_large_input_is_encoded_in_parts_that_change_nothing(liif):
+    explorer = ScaleExplorer(liif, picture(300, 420), downsample=1, scale=2)
+    explorer.look(side=64, centre=[0.9, 0.4])
+    view = explorer.view
+    ((_, part),) = list(explorer.decoder._encoded)[1:]
+    assert part[2] < 300 and part[3] < 420
+    assert levels_apart(view.panels["model"], crop_of_all(explorer, view, "model")) <= 1
 
 
 def test_an_input_of_one_s_own_is_used(liif):
@@ -108,6 +135,7 @@ def test_an_input_of_one_s_own_is_used(liif):
     assert np.array_equal(explorer.lr, lr)
     assert levels_apart(view.panels["model"], crop_of_all(explorer, view, "model")) <= 1
     assert levels_apart(view.panels["bicubic"], resize(lr, view.size)) <= 1
+    assert not explorer.about["upload"]
     explorer.set_image(picture(32, 32, seed=2))  # another photograph is shrunk again
     assert np.array_equal(explorer.lr, resize(picture(32, 32, seed=2), (8, 8)))
 
@@ -123,20 +151,25 @@ def test_crop_resized_is_a_crop_of_the_resized_picture(scale):
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\nxxx"])
-def test_a_file_that_is_no_picture_is_refused_and_a_photo_is_shown(explorer, content):
-    before, photo = explorer.picture.data, io.BytesIO()
-    explorer.upload.value = uploaded(content)
-    assert "Not drawn" in explorer.status.value and explorer.error is not None
-    assert explorer.picture.data == before
+def test_a_file_that_is_no_picture_is_refused_by_name(explorer, told, content):
+    before = explorer.answer
+    upload(explorer, content)
+    assert "Not drawn: a.png" in told[-1] and explorer.error is not None
+    assert explorer.answer is before
+
+
+def test_a_photo_is_enlarged_as_it_is_or_shrunk_first(explorer):
+    photo = io.BytesIO()
     Image.new("L", (90, 70), 128).save(photo, "PNG")
-    explorer.upload.value = uploaded(photo.getvalue())
-    assert explorer.error is None and explorer.lr.shape == (17, 22, 3)
+    upload(explorer, photo.getvalue())
+    assert explorer.error is None and explorer.lr.shape == (70, 90, 3)
+    assert explorer.view.psnr == {} and explorer.photo["choice"]
+    explorer.look(shrink=True)
+    assert explorer.lr.shape == (17, 22, 3) and explorer.photo["rows"] == 17
+    assert explorer.view.psnr
 
 
-def test_a_large_photo_is_shrunk_and_says_so_and_a_tiny_one_is_refused(liif):
-    explorer = ScaleExplorer(liif, np.zeros((300, 2048, 3), np.uint8))
-    assert explorer.hr.shape == (148, 1024, 3)
-    assert "shrunk to 150×1024" in explorer.status.value
+def test_a_tiny_photo_is_refused(liif):
     with pytest.raises(ValueError, match="larger picture"):
         ScaleExplorer(liif, np.zeros((3, 9, 3), np.uint8))
 
@@ -153,23 +186,22 @@ def hearing(**more) -> ScaleExplorer:
         block.mix1.weight.data *= 6
         block.mix2.weight.data *= 6
     explorer = ScaleExplorer({"HIIF": model, **more}, picture(48, 40), centre=(0.2, 1))
-    explorer.window = lambda scale, view=SMALL: ScaleExplorer.window(
-        explorer, scale, min(view, SMALL)
-    )
-    return explorer
+    return smaller(explorer, SMALL)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [3.7, 6])
 def test_the_whole_output_is_heard_where_it_is_asked_for(scale):
     explorer = hearing()
-    alone, whole = (explorer.render(scale, whole=choice) for choice in (False, True))
+    alone, whole = (
+        explorer.render(scale, view=SMALL, whole=choice) for choice in (False, True)
+    )
     assert alone.window == whole.window and min(whole.size) > SMALL
     crop = crop_of_all(explorer, whole, "HIIF")
     assert levels_apart(whole.panels["HIIF"], crop) <= 1
     model, size, window = explorer.models["HIIF"], alone.size, alone.window
     encoded = encode(model, to_tensor(explorer.lr))
-    totals = Totals(model, lambda: [(encoded, window)], size, every=widgets.EVERY)
+    totals = Totals(model, lambda: [(encoded, window)], size, every=view.EVERY)
     rows = [done for done in decode_rows(model, encoded, size, window, totals) if done]
     few = np.concatenate([to_pixels(piece) for _, piece in rows])
     assert levels_apart(alone.panels["HIIF"], few) <= 1
@@ -178,40 +210,42 @@ def test_the_whole_output_is_heard_where_it_is_asked_for(scale):
 
 def test_the_box_is_obeyed_and_the_text_says_which_it_is():
     explorer = hearing()
-    explorer.slider.value = 4
-    for whole, words in ((True, "hears all 1,920"), (False, "9 of the window")):
-        explorer.whole.value = whole
-        assert explorer.error is None and explorer.status.value.endswith(words)
-        wanted = explorer.render(whole=whole).panels["HIIF"]
+    explorer.look(scale=4)
+    for whole, words in ((True, "hears all 1,920."), (False, "9 of the window.")):
+        explorer.look(whole=whole)
+        assert explorer.error is None and explorer.answer["text"].endswith(words)
+        wanted = explorer.render(view=SMALL, whole=whole).panels["HIIF"]
         assert np.array_equal(explorer.view.panels["HIIF"], wanted)
 
 
 def test_sums_over_the_whole_output_are_kept_for_the_latest_size():
     """A drag needs no new ones; another size, model or picture does."""
     explorer = hearing()
-    explorer.render(4, whole=True)
-    (kept,) = explorer._totals.values()
+    explorer.look(scale=4, whole=True)
+    totals = explorer.decoder._totals
+    (kept,) = totals.values()
     assert len(kept.known) == 2
-    explorer.centre = (0.9, 0.1)
-    view = explorer.render(4, whole=True)
-    assert list(explorer._totals.values()) == [kept]
+    explorer.look(centre=[0.9, 0.1])
+    view = explorer.view
+    assert list(explorer.decoder._totals.values()) == [kept]
     assert levels_apart(view.panels["HIIF"], crop_of_all(explorer, view, "HIIF")) <= 1
-    explorer.render(5, whole=True)
-    assert list(explorer._totals) == [("HIIF", (60, 50))]
+    explorer.look(scale=5)
+    assert list(explorer.decoder._totals) == [("HIIF", (60, 50))]
     explorer.set_image(picture(48, 40, seed=1))
     view = explorer.render(5, whole=True)
     assert levels_apart(view.panels["HIIF"], crop_of_all(explorer, view, "HIIF")) <= 1
 
 
-def test_controls_stand_there_only_where_a_model_needs_them(explorer):
-    assert not {explorer.whole, explorer.seed, explorer.tabs} & set(explorer.children)
+def test_the_page_knows_which_controls_a_model_needs(explorer):
+    assert explorer.about["nonlocal"] == explorer.about["generative"] == []
     both = hearing(LIIF=tiny())
-    assert {both.whole, both.tabs} <= set(both.children)
-    both.tabs.value = "LIIF"
+    assert both.about["nonlocal"] == ["HIIF"] and both.about["names"][1] == "LIIF"
+    both.look(right="LIIF")
     before = both.view.panels["LIIF"]
-    both.whole.value = True
-    assert both.error is None and "hears" not in both.status.value
+    both.look(whole=True)
+    assert both.error is None and "hears" not in both.answer["text"]
     assert np.array_equal(both.view.panels["LIIF"], before)
+    assert sampling().about["generative"] == ["IDM"]
 
 
 def sampling() -> ScaleExplorer:
@@ -229,8 +263,8 @@ def test_a_sampled_panel_is_a_crop_of_the_sample_and_follows_the_seed():
     explorer = sampling()
     first = explorer.view.panels["IDM"]
     assert np.array_equal(first, sample_of(explorer, (24, 24)))
-    explorer.seed.value = 7
-    assert explorer.error is None and "seed 7" in explorer.status.value
+    explorer.look(seed=7)
+    assert explorer.error is None and "seed 7" in explorer.answer["text"]
     assert np.array_equal(explorer.view.panels["IDM"], sample_of(explorer, (24, 24), 7))
     view = explorer.render(5, view=20)  # a window of 40 x 40
     top, left, rows, cols = view.window
@@ -241,14 +275,16 @@ def test_a_sampled_panel_is_a_crop_of_the_sample_and_follows_the_seed():
 # Of many requests the latest is drawn, and a slow one first from a few queries
 
 
-class Chores(LatestWins):
+class Chores(LatestWins, ipw.VBox):
     """Works in five pieces on the word that was asked for."""
 
     def __init__(self):
         super().__init__()
         self.word, self.status = "", ipw.HTML("idle")
         self.done, self.shown, self.said = [], [], []
-        self.status.observe(lambda change: self.said.append(change["new"]), "value")
+
+    def tell(self, words, wrong=False):
+        self.said.append(words)
 
     def steps(self, watched):
         word = self.word
@@ -301,7 +337,7 @@ def test_what_goes_wrong_is_said(in_a_loop):
 
     asyncio.run(work()) if in_a_loop else chores.ask("")
     assert isinstance(chores.error, ValueError) and chores.shown == []
-    assert "Not drawn: nothing &lt;was&gt; asked" in chores.status.value
+    assert chores.said == ["Not drawn: nothing <was> asked"]
 
 
 @pytest.fixture
@@ -311,14 +347,14 @@ def shown(explorer):
 
     def watched(view):
         keep(view)
-        views.append((view, explorer.picture.busy))
+        views.append((view, explorer.answer["coarse"]))
 
     explorer._show = watched
     return views
 
 
 def test_a_slow_picture_is_preceded_by_a_coarse_one(explorer, shown):
-    explorer._pace["LIIF"] = 1.0  # seconds for every query
+    explorer.decoder._pace["LIIF"] = 1.0  # seconds for every query
     moved(explorer, 2, 3, 7)
     (coarse, busy), (fine, still_busy) = shown
     assert coarse.seconds is None and busy
@@ -333,16 +369,18 @@ def test_a_slow_picture_is_preceded_by_a_coarse_one(explorer, shown):
 
 
 def test_a_quick_picture_comes_at_once(explorer, shown):
-    explorer._pace["LIIF"] = 0.0
+    explorer.decoder._pace["LIIF"] = 0.0
     moved(explorer, 2, 3, 7)
     assert [(view.size[0], busy) for view, busy in shown] == [(448, False)]
 
 
-def test_it_is_busy_no_longer_when_something_goes_wrong(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "work", lambda *_: iter(1 / 0 for _ in "x"))
-    explorer.picture.busy = True
+def test_what_goes_wrong_is_told_to_the_page(explorer, told, monkeypatch):
+    def fail(asked, watched):
+        yield 1 / 0
+
+    monkeypatch.setattr(explorer.decoder, "work", fail)
     moved(explorer, 6)
-    assert isinstance(explorer.error, ZeroDivisionError) and not explorer.picture.busy
+    assert isinstance(explorer.error, ZeroDivisionError) and "Not drawn" in told[-1]
 
 
 def test_a_sheet_is_shown_for_readers_without_a_kernel(explorer, monkeypatch):
@@ -355,11 +393,10 @@ def test_a_sheet_is_shown_for_readers_without_a_kernel(explorer, monkeypatch):
 
 def test_a_thousand_moves_need_no_more_memory(explorer):
     """Small windows, so that it does not take long."""
-    explorer.window = lambda scale, view=16: ScaleExplorer.window(explorer, scale, 16)
-    counts = []
+    explorer, counts = smaller(explorer, 16), []
     for moves in (100, 1000):
         for k in range(moves):
-            explorer.slider.value = 2 + k % 100 / 10
+            explorer.look(scale=2 + k % 100 / 10)
         gc.collect()
         counts.append(len(gc.get_objects()))
     assert explorer.error is None and counts[1] - counts[0] < 200

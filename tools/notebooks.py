@@ -156,6 +156,15 @@ def kept_outputs(outputs: list) -> list:
     return kept
 
 
+# JupyterLab shows the first line of a hidden output: let it not be the answer.
+FIRST_LINE = nbformat.v4.new_output("display_data", {"text/plain": "What we got:"})
+
+
+def is_hidden(cell) -> bool:
+    """Whether JupyterLab shows a code cell's stored outputs only when asked."""
+    return cell.metadata.get("jupyter", {}).get("outputs_hidden", False)
+
+
 def clean(executed, original):
     """The original notebook with the outputs of a run that are worth keeping."""
     injected = "injected-parameters"
@@ -166,6 +175,8 @@ def clean(executed, original):
             continue
         count += 1
         cell.execution_count, cell.outputs = count, kept_outputs(done.outputs)
+        if is_hidden(cell):
+            cell.outputs.insert(0, FIRST_LINE)
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output["execution_count"] = count

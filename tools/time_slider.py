@@ -26,19 +26,20 @@ models = {{name: asr.load_pretrained(name) for name in {METHODS!r}}}
 display(asr.ScaleExplorer(models, asr.sample_photo("chelsea")))
 """
 WATCH = """() => {
-  const img = document.querySelector("img.asr-picture");
-  window.asr = {pressed: 0, loads: []};
+  const root = document.querySelector(".asr-explorer");
+  window.asr = {pressed: 0, drawn: []};
   document.addEventListener("keydown", () => {
-    window.asr = {pressed: performance.now(), loads: []};
+    window.asr = {pressed: performance.now(), drawn: []};
   }, true);
-  img.addEventListener("load", () => window.asr.loads.push(
-    [performance.now(), img.getAttribute("aria-busy") === "true"]));
+  new MutationObserver(() => window.asr.drawn.push(
+    [performance.now(), root.dataset.busy === "true"])
+  ).observe(root, {attributeFilter: ["data-version"]});
 }"""
-DONE = "() => window.asr.loads.some(([when, busy]) => !busy)"
+DONE = "() => window.asr.drawn.some(([when, busy]) => !busy)"
 READ = """() => {
-  const {pressed, loads} = window.asr;
-  const whole = loads.find(([when, busy]) => !busy);
-  return [loads[0][0] - pressed, whole[0] - pressed];
+  const {pressed, drawn} = window.asr;
+  const whole = drawn.find(([when, busy]) => !busy);
+  return [drawn[0][0] - pressed, whole[0] - pressed];
 }"""
 
 
@@ -67,8 +68,8 @@ def main(count: int = 30) -> None:
         page, _ = open_notebook(browser, address, path.name)
         run_all(page, path)
         assert faults(nbformat.read(path, as_version=4)) == []
-        page.locator("img.asr-picture").wait_for()
-        handle = page.locator(".noUi-handle, .slider-container [role=slider]").first
+        page.locator(".asr-explorer[data-version]").wait_for()
+        handle = page.locator(".asr-slider")
         page.evaluate(WATCH)
         print("method   first picture   finished   (ms, median of", count, "moves)")
         for method in METHODS:

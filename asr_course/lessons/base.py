@@ -9,8 +9,8 @@ from typing import NamedTuple
 import ipywidgets as ipw
 import numpy as np
 import torch
-from IPython.display import display
-from PIL import Image, ImageDraw
+from IPython.display import Pretty, display
+from PIL import Image
 from torch import Tensor, nn
 
 from asr_course import plots
@@ -18,7 +18,6 @@ from asr_course.coords import make_cell, output_size
 from asr_course.devices import set_seed
 from asr_course.errors import choose
 from asr_course.images import to_tensor
-from asr_course.lessons import drawing
 from asr_course.models import METHODS, build
 from asr_course.picture import Picture, errors_shown
 from asr_course.presets import Plan
@@ -50,9 +49,12 @@ def checker(exercises: Mapping[str, Exercise]) -> Callable[[str, Callable], Call
 
     def check(name: str, answer: Callable) -> Callable:
         exercise = exercises[choose("exercise", name, exercises)]
+        empty = len((lambda: None).__code__.co_code)
 
         def attempt(*args):
             result = answer(*args)
+            if result is None and len(answer.__code__.co_code) > empty:
+                raise NotYet("your function returns nothing; end it with return")
             if result is None or result is Ellipsis:
                 raise NotAttempted
             return result
@@ -127,7 +129,7 @@ def train_variant(
     set_seed(seed)
     model = build(name, plan.size, **METHODS[name].ABLATIONS.get(variant, {}))
     recipe = replace(plan.recipe, **TRAINING.get(variant, {}))
-    train(model, pictures, recipe, plan.schedule, seed=seed, device=device)
+    train(model, pictures, recipe, plan.schedule, seed, device, progress=variant)
     return model
 
 
@@ -158,17 +160,22 @@ class TrainingCurve:
     """The loss during training: pass it to train() as `on_step`."""
 
     def __init__(self, steps: int, every: float = 2.0):
-        self.steps, self.every, self._drawn = steps, every, time.monotonic()
-        self.picture = ipw.Image(format="png", width=460)
-        self.label = ipw.Label(f"step 0 of {steps}")
-        display(ipw.VBox([self.label, self.picture]))
+        self.steps, self.every, self._first = steps, every, None
+        self._drawn = time.monotonic()
+        empty = Pretty(f"step 0 of {steps}"), Pretty("")
+        self.label, self.picture = (display(x, display_id=True) for x in empty)
 
     def __call__(self, step: int, losses: list[float]) -> None:
-        """Redraw, at most every few seconds and after the last step."""
-        self.label.value = f"step {step} of {self.steps}"
-        if time.monotonic() - self._drawn > self.every or step == self.steps:
-            self.picture.value = plots.figure_png(self.figure(losses))
-            self._drawn = time.monotonic()
+        """Say how far it is; redraw every few seconds."""
+        text, now = f"step {step} of {self.steps}", time.monotonic()
+        first, began = self._first = self._first or (step, now)
+        if step > first:
+            left = (now - began) / (step - first) * (self.steps - step)
+            text += f", {int(left) // 60}:{int(left) % 60:02} left"
+        if now - self._drawn > self.every:
+            self.show(losses)
+            self._drawn = now
+        self.label.update(Pretty(text))
 
     def figure(self, losses: list[float]):
         """L1 of every step, and its mean over the last 20."""
@@ -182,83 +189,75 @@ class TrainingCurve:
         return figure
 
     def show(self, losses: list[float]) -> None:
-        """Display the finished curve as a picture that needs no kernel."""
+        """Put the curve so far, or the finished one, in the place of the one before."""
+        self.label.update(Pretty(f"{len(losses)} steps"))
         text = f"L1 loss over {len(losses)} steps, from {losses[0]:.3f} on"
-        plots.show(self.figure(losses), text)
-
-
-class PixelProbe(ipw.VBox):
-    """Click on a picture and see what a model does at that place.
-
-    model: any model of the course. image: (H, W, 3) uint8, the model's input. scale:
-    sets the pixel size that the model gets. A subclass defines `render`.
-    """
-
-    error: Exception | None = None
-    legend = ""  # what colours mean, as HTML
-
-    def __init__(self, model, image: np.ndarray, scale: float = 8.0):
-        self.model, self.image = copy.deepcopy(model).cpu().eval(), image
-        with torch.inference_mode():
-            self.features = self.model.encode(to_tensor(image))
-        self.cell = make_cell(output_size(image.shape[:2], scale))[None]  # (1, 2)
-        self.map, self.detail = Picture(), ipw.Image(format="png")
-        self.map.layout = ipw.Layout(width="320px", flex="0 0 auto")
-        self.map.on_msg(lambda widget, message, buffers: self.on_click(message))
-        self.status = ipw.HTML()
-        wrap = ipw.Layout(flex_flow="row wrap")  # on narrow screens one below the other
-        super().__init__([ipw.HBox([self.map, self.detail], layout=wrap), self.status])
-        self.move(0.5, 0.5)
-
-    def render(self, row: float, col: float):
-        """What there is to see at a coordinate in [-1, 1]: picture or figure."""
-        raise NotImplementedError
-
-    def on_click(self, message: dict) -> None:
-        """Move to the place that was clicked."""
-        if message.get("type") == "click":
-            with errors_shown(self):
-                self.move(message["row"], message["col"])
-
-    def move(self, row: float, col: float) -> None:
-        """Show a place given in fractions of the picture."""
-        row, col = (2 * min(max(x, 0), 1) - 1 for x in (row, col))
-        self.detail.value = drawing.png(self.render(row, col))
-        H, W = self.image.shape[:2]
-        marked = Image.fromarray(self.image.repeat(2, 0).repeat(2, 1))
-        y, x = (row + 1) * H, (col + 1) * W
-        ImageDraw.Draw(marked).ellipse([x - 4, y - 4, x + 4, y + 4], outline="white")
-        self.map.data = plots.to_png(marked)
-        self.map.alt = f"input picture, query at row {row:.2f}, col {col:.2f}"
-        self.status.value = f"query (row, col) = ({row:.3f}, {col:.3f}){self.legend}"
+        plots.show(self.figure(losses), text, self.picture.update)
 
 
 class Explorer(ipw.VBox):
-    """A picture that follows its controls.
+    """A picture that follows its controls, and in words what it shows.
 
     A subclass defines `chosen`, what the controls say, and `render`, which makes a
-    picture of it and says in words what it shows; then it calls `draw`.
+    picture or figure of it and says in words what is there.
     """
 
     error: Exception | None = None
+    where = hint = ""  # the place that is shown; what colours mean
 
-    def __init__(self, controls: Sequence[ipw.Widget]):
+    def __init__(self, controls: Sequence[ipw.Widget], left: Picture | None = None):
         self.picture, self.status = Picture(), ipw.HTML()
-        self.picture.layout = ipw.Layout(width="384px", max_width="100%")
+        for control in controls:
+            control.layout.max_width = "calc(100% - 4px)"
+        look = {"flex": f"0 1 {308 if controls else 185}px", "padding": "0 4px"}
+        words = ipw.VBox([*controls, self.status, ipw.HTML(self.hint)], layout=look)
+        parts = [left, words, self.picture] if left else [self.picture, words]
         wrap = ipw.Layout(flex_flow="row wrap")  # on narrow screens one below the other
-        right = ipw.VBox([*controls, self.status])
-        super().__init__([ipw.HBox([self.picture, right], layout=wrap)])
+        super().__init__([ipw.HBox(parts, layout=wrap)])
         self.draw()
 
     def draw(self) -> None:
         """Show what the controls ask for."""
         with errors_shown(self):
             picture, words = self.render(*self.chosen())
-            self.picture.data, self.picture.alt = plots.to_png(picture), words
-            self.status.value = words.replace("\n", "<br>")
+            self.picture.put(picture, words)
+            look = "white-space:pre-line;line-height:1.4"
+            self.status.value = f'<div style="{look}">{self.where}{words}</div>'
 
     def show(self) -> None:
         """Display the widget, and a sheet of examples for readers without a kernel."""
         display(self)
-        pictures, words = zip(*(self.render(*e) for e in self.examples), strict=True)
-        plots.show(plots.gallery(pictures, words, 1), "; ".join(words))
+        if not self.error:
+            found = (self.render(*example) for example in self.examples)
+            pictures, words = zip(*found, strict=True)
+            sheet = plots.gallery(pictures, words, 1, columns=2)
+            plots.show(sheet, "; ".join([*words, self.hint]))
+
+
+class PixelProbe(Explorer):
+    """Click on a picture, or use the arrow keys: what a model does at that place.
+
+    model: any model of the course. image: (H, W, 3) uint8, the model's input. scale:
+    sets the pixel size that the model gets. A subclass defines `render`.
+    """
+
+    place = [0.467, 0.2]  # to begin with: the rim of an eye in the notebooks' picture
+    pace = 1.0  # of an arrow key, in low-resolution pixels
+
+    def __init__(self, model, image: np.ndarray, scale: float = 8.0, controls=()):
+        self.model, self.image = copy.deepcopy(model).cpu().eval(), image
+        with torch.inference_mode():
+            self.features = self.model.encode(to_tensor(image))
+        self.cell = make_cell(output_size(image.shape[:2], scale))[None]  # (1, 2)
+        self.map = Picture(chooses=True, marked=True, place=self.place)
+        self.map.step = [self.pace / n for n in image.shape[:2]]
+        self.map.put(Image.fromarray(plots.enlarge(image, 320)), "input picture")
+        self.map.observe(lambda change: self.draw(), "place")
+        super().__init__(controls, self.map)
+
+    def chosen(self) -> tuple[float, float]:
+        """The place as a coordinate in [-1, 1]."""
+        row, col = (2 * x - 1 for x in self.map.place)
+        self.map.alt = f"input picture, query at row {row:.3f}, column {col:.3f}"
+        self.where = self.map.alt.removeprefix("input picture, ") + "\n"
+        return row, col

@@ -6,7 +6,7 @@ import ipywidgets as ipw
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import embedding
 
@@ -20,7 +20,11 @@ from asr_course.models.slices import cut_slices
 TrainingCurve, effects = base.TrainingCurve, base.effects
 train_variant = base.train_variant
 WHOLE = 10  # low-resolution rows and columns of the picture: whole tenths are exact
-SLICINGS = ("linear", "rows", "constant", "fixed")
+SLICINGS = {"linear": "the scale, rounded up", "rows": "a row of the group"}
+SLICINGS |= {"constant": "the whole group", "fixed": "four"}  # pixels of a slice
+# Of slices in turn. In raster order a slice touches the next, and below it one that
+# comes up to four later, in groups of up to 13 columns: so five shades are enough.
+SHADES = (0.6, 0.22, 0.48, 0.08, 0.34)
 
 
 def idea():
@@ -58,19 +62,22 @@ def idea():
 class SliceExplorer(base.Explorer):
     """Groups and slices of output pixels, while the scale moves.
 
-    Squares are output pixels, thick lines low-resolution pixels; pixels of one slice
-    have one colour.
+    Squares are output pixels, thick lines low-resolution pixels. Pixels of one slice
+    have one shade and, where there is space, the slice's number in its group.
     """
 
     cells, side = 3, 360  # low-resolution rows and columns shown, screen pixels
     examples = ((4, 4, "linear"), (2.5, 2.5, "linear"), (2.5, 2.5, "rows"))
+    hint = "Groups are blue and orange in turn; slices that touch differ in shade."
 
     def __init__(self, scale: float = 4.0, slicing: str = "linear"):
-        look = {"value": scale, "min": 1, "max": 12, "step": 0.1}
-        self.rows = ipw.FloatSlider(**look, description="row scale")
-        self.cols = ipw.FloatSlider(**look, description="col. scale")
+        look = {"min": 1, "max": 12, "step": 0.1, "tooltip": "along this axis"}
+        self.rows = ipw.FloatSlider(scale, description="row scale", **look)
+        self.cols = ipw.FloatSlider(scale, description="col. scale", **look)
         self.together = ipw.Checkbox(value=True, description="one scale for both")
-        self.slicing = ipw.ToggleButtons(options=SLICINGS, value=slicing)
+        look = {"tooltips": [f"a slice: {words}" for words in SLICINGS.values()]}
+        self.slicing = ipw.ToggleButtons(options=list(SLICINGS), value=slicing, **look)
+        self.slicing.style.button_width = "auto"
         controls = (self.rows, self.cols, self.together, self.slicing)
         for control in controls:
             control.observe(self.on_change, "value")
@@ -97,10 +104,10 @@ class SliceExplorer(base.Explorer):
         slices = cut_slices(queries, step, (WHOLE, WHOLE), slicing)
         group = slices.row * WHOLE + slices.col  # (S,)
         rank = torch.arange(len(group)) - torch.searchsorted(group, group)  # inside it
-        # Three colours for every other group, and three for those between them.
-        colour = rank % 3 + 3 * ((slices.row + slices.col) % 2)
-        palette = np.array([ImageColor.getrgb(c) for c in plots.COLOURS], np.uint8)
-        pixels = Image.fromarray(palette[colour[slices.of].view(h, w)])
+        maps = [plt.get_cmap(name)(SHADES, bytes=True) for name in ("Blues", "Oranges")]
+        colour = np.array(maps)[(slices.row + slices.col) % 2, rank % len(SHADES)]
+        of = slices.of.view(h, w)
+        pixels = Image.fromarray(colour[of]).convert("RGB")
         high, wide = (side * WHOLE / n / pixels for pixels in size)
         pixels = pixels.resize((round(w * wide), round(h * high)), Image.NEAREST)
         canvas = Image.new("RGB", (side + 1, side + 1), "white")
@@ -109,6 +116,9 @@ class SliceExplorer(base.Explorer):
         edges = [np.arange(k + 1) * length for k, length in ((h, high), (w, wide))]
         drawing.grid_lines(draw, *edges, "white", gap)
         drawing.grid_lines(draw, *[np.linspace(0, side, n + 1)] * 2, "black", 3)
+        for row, col in np.ndindex(h, w) if min(high, wide) >= 20 else ():
+            at = (col + 0.68) * wide, (row + 0.68) * high  # lines cross the middle
+            draw.text(at, f"{rank[of[row, col]]}", "black", anchor="mm", font_size=11)
         words = f"×{rows:g}" if rows == cols else f"×{rows:g} (rows), ×{cols:g}"
         words += f", {slicing}: {h * w} output pixels in\n{n * n} groups and "
         return canvas, f"{words}{len(group)} slices"

@@ -31,7 +31,7 @@ def idea():
         left.plot(*j, "o", color=colour, markersize=15, alpha=0.35 + 0.6 * rate)
     left.plot(*i, "o", color="black", markersize=16)
     left.text(*i, "$i$", ha="center", va="center", color="white")
-    drawing.diagram(left, {}, notes=[(2.2, 0, "$j$"), (1.75, 0.55, "$S_{ij}$")])
+    drawing.diagram(left, {}, notes=[(2.2, 0, "$j$"), (1.85, 0.58, "$S_{ij}$")])
     left.set(xlim=(-0.3, 2.5), ylim=(2.35, -0.35), aspect="equal")
     left.set_title("queries as nodes: rate $S_{ij}$,\nfrom node $j$ to node $i$")
     heat, tokens, own = plots.COLOURS[:3]
@@ -58,6 +58,10 @@ class RateProbe(base.PixelProbe):
     as multiples of the mean, and a bar for every token of the dictionary.
     """
 
+    span = 0.5  # colours end so far from the mean, whatever is clicked
+    hint = "Rates: blue 0.5 times the mean or less, white 1, orange 1.5 or more."
+    hint += "<br>Bars: shares of the tokens; the top of the plot is 0.35."
+
     @torch.inference_mode()
     def layers(self, row: float, col: float) -> list[dict]:
         """For each layer: "rates" (H, W), times their number; "tokens" (M,) or None."""
@@ -83,29 +87,30 @@ class RateProbe(base.PixelProbe):
             found.append({"rates": S.view(H, W).numpy(), "tokens": tokens})
         return found
 
-    def render(self, row: float, col: float):
+    def render(self, row: float, col: float) -> tuple:
         """For every layer a map and bars."""
         layers, (H, W) = self.layers(row, col), self.image.shape[:2]
-        size = (6.4, 2.9 * len(layers))
+        size, said = (6.4, 2.9 * len(layers)), []
         figure, panels = plt.subplots(len(layers), 2, figsize=size, squeeze=False)
         for k, (layer, (left, right)) in enumerate(zip(layers, panels, strict=True)):
             values = layer["rates"]
-            far = max(np.abs(values - 1).max(), 1e-6)
-            left.imshow(plots.shade((values - 1) / far, plots.COLD_TO_WARM))
+            left.imshow(plots.shade((values - 1) / self.span, plots.COLD_TO_WARM))
             y, x = (row + 1) / 2 * H - 0.5, (col + 1) / 2 * W - 0.5
             left.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black")
-            ends = f"blue {1 - far:.2f}, white 1, orange {1 + far:.2f}"
-            words = ends if values.any() else "nothing flows"
-            left.set_title(f"layer {k + 1}, rates / mean:\n{words}", fontsize=9)
+            words = f"rates {values.min():.2f} to {values.max():.2f} times the mean"
+            said.append(f"layer {k + 1}: {words if values.any() else 'nothing flows'}")
+            left.set_title(said[-1].replace(": ", ":\n"), fontsize=9)
             left.set(xticks=[], yticks=[])
             right.axis("off")
             if layer["tokens"] is not None:
                 share = layer["tokens"] / layer["tokens"].sum()
                 worth = np.exp(-(share * np.log(share.clip(1e-12))).sum())
-                words = f"attends to tokens: as to {worth:.1f} of {len(share)}\n"
-                right.set_title(f"{words}tallest: {share.max():.2f}", fontsize=9)
+                said.append(f"{len(share)} tokens, as if {worth:.1f} had equal shares;")
+                said.append(f"largest share {share.max():.2f}")
+                right.set_title("\n".join(said[-2:]), fontsize=9)
                 right.bar(range(len(share)), share, color=plots.COLOURS[0])
-        return figure
+                right.set_ylim(0, 0.35)
+        return figure, "\n".join(said)
 
 
 def diin_schedule(lr_schedule: str, steps: int) -> Schedule:

@@ -1,5 +1,6 @@
 """Notebook 2, DIINN: its diagram, its widget, its exercises."""
 
+import ipywidgets as ipw
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from asr_course.lessons.base import Exercise, checker, random, require, require_
 
 TrainingCurve, effects = base.TrainingCurve, base.effects
 train_variant = base.train_variant
-DARK_TO_LIGHT = ((0, 0, 0), (128, 128, 128), (255, 255, 255))  # at -1, 0 and 1
+DARK_TO_LIGHT = ((0,) * 3, (115,) * 3, (230,) * 3)  # at -1, 0 and 1
 
 
 def idea():
@@ -42,25 +43,35 @@ def idea():
 class BranchProbe(base.PixelProbe):
     """DIINN's two branches inside one low-resolution pixel, layer by layer.
 
-    For every layer the units whose product varies most over that pixel, each as three
-    maps: modulation, sine, and their product.
+    For every layer three units, each as three maps: modulation m, sine, and their
+    product s. The units are those whose product varies most over the first place; they
+    and the scales of their colours stay until others are asked for.
     """
 
     side = 16  # queries along the low-resolution pixel
-    units = 3  # of each layer
-    legend = "<br>m: from black, 0, to white, the layer's largest; sine and product: "
-    legend += "blue negative, white 0, orange positive"
+    shown = ()  # by layer: units, largest m and largest product of them
+    hint = "m: from black, 0, to grey; sine, s: blue below 0, orange above."
+
+    def __init__(self, model, image: np.ndarray, scale: float = 8.0):
+        words = "show the units whose product varies most over this place"
+        again = ipw.Button(description="other units: busiest here", tooltip=words)
+        again.layout.width = "max-content"
+        again.on_click(self.choose)
+        super().__init__(model, image, scale, [again])
+
+    def choose(self, button=None) -> None:
+        """Show the units that are busiest at the present place."""
+        self.shown = ()
+        self.draw()
 
     @torch.inference_mode()
     def layers(self, row: float, col: float) -> list[dict]:
-        """Maps of the most active units: m, sine, product (units, side, side) each."""
+        """Maps of all units: modulation, sine, product, (D, side, side) each."""
         queries, maps = self.queries(row, col), []
         for branches in self.model.branches(self.features, queries, self.cell):
             full = [x[0].expand(self.side, self.side, -1) for x in branches]
-            units = full[-1].std(dim=(0, 1)).argsort(descending=True)[: self.units]
-            m, sine, s = (x[..., units].movedim(-1, 0).numpy() for x in full)
-            layer = {"modulation": m, "sine": sine, "product": s}
-            maps.append({"units": units.tolist(), **layer})
+            m, sine, s = (x.movedim(-1, 0).numpy() for x in full)
+            maps.append({"modulation": m, "sine": sine, "product": s})
         return maps
 
     def queries(self, row: float, col: float) -> Queries:
@@ -71,25 +82,29 @@ class BranchProbe(base.PixelProbe):
             coord.append(pixel_centres(n * cells)[index * n : index * n + n])
         return Queries(coord[0][None, :, None], coord[1][None, None])
 
-    def render(self, row: float, col: float):
+    def render(self, row: float, col: float) -> tuple:
         """A row of maps for every layer, and the colours that come out."""
-        pictures, titles = [], []
-        for k, layer in enumerate(self.layers(row, col)):
-            top = max(layer["modulation"].max(), 1e-6)
-            far = max(np.abs(layer["product"]).max(), 1e-6)
-            for u, unit in enumerate(layer["units"]):
-                for name, values, colours in (
-                    ("m", layer["modulation"][u] / top * 2 - 1, DARK_TO_LIGHT),
-                    ("sine", layer["sine"][u], plots.COLD_TO_WARM),
-                    ("m · sine", layer["product"][u] / far, plots.COLD_TO_WARM),
-                ):
-                    pictures.append(plots.shade(values, colours, zoom=4))
-                    titles.append(f"layer {k}\n{name} {unit}")
+        layers = [layer.values() for layer in self.layers(row, col)]
+        for m, _, s in layers if not self.shown else ():
+            units = s.std(axis=(1, 2)).argsort()[::-1][:3].tolist()
+            ends = m[units].max(), np.abs(s[units]).max()
+            self.shown = *self.shown, (units, *(max(end, 1e-6) for end in ends))
+        pictures, titles, said = [], [], []
+        for k, (units, top, far) in enumerate(self.shown):
+            for u in units:
+                m, sine, s = (x[u] for x in layers[k])
+                pictures.append(plots.shade(m / top * 2 - 1, DARK_TO_LIGHT, zoom=4))
+                for values in (sine, s / far):
+                    pictures.append(plots.shade(values, plots.COLD_TO_WARM, zoom=4))
+                titles += [f"layer {k}\n{name} {u}" for name in ("m", "sine", "s")]
+            words = f"layer {k}, units {', '.join(map(str, units))}"
+            said.append(f"{words}: m to {top:.2f}, s to ±{far:.2f}")
         with torch.inference_mode():
             rgb = self.model.decode(self.features, self.queries(row, col), self.cell)
         pictures.append(rgb[0].clamp(0, 1))
         titles.append("\noutput")
-        return plots.gallery(pictures, titles, 4 * self.side, 3 * self.units)
+        sheet = plots.gallery(pictures, titles, 4 * self.side, columns=9)
+        return sheet, "\n".join(said)
 
 
 def local_offsets(n_pixels: int, n_cells: int) -> Tensor:

@@ -2,15 +2,6 @@
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgba
-from PIL import Image
-
-from asr_course import plots
-
-
-def png(picture) -> bytes:
-    """A PIL image or a matplotlib figure as a PNG."""
-    image = isinstance(picture, Image.Image)
-    return plots.to_png(picture) if image else plots.figure_png(picture)
 
 
 def grid_lines(draw, rows, cols, colour, width: int) -> None:

@@ -12,11 +12,10 @@ from asr_course.coords import pixel_centres, round_half_up, to_position
 from asr_course.lessons import base, drawing
 from asr_course.lessons.base import Exercise, checker, random, require, require_close
 from asr_course.models.hiif import bracket, digits
-from asr_course.picture import errors_shown
 
 TrainingCurve, effects = base.TrainingCurve, base.effects
 train_variant = base.train_variant
-SIDE, INSIDE = 384, (0.31, 0.59)  # screen pixels, a place to begin with
+SIDE, INSIDE = 384, [0.31, 0.59]  # screen pixels, a place to begin with
 WHOLE, CELL = 10, 4  # low-resolution pixels along an axis, and the one we look at
 
 
@@ -52,7 +51,7 @@ def idea():
     left.set_title(words, fontsize=10)
     chain = [("four\ncodes,\npixel size", grey), ("level 0", level)]
     chain += [("attention", mix), ("attention", mix), ("level 1", level)]
-    chain += [("…", "white"), ("level 5", level), ("colour", grey)]
+    chain += [("…", "white"), ("level 5", level), ("+ bilinear\ninput\n= colour", grey)]
     boxes = {k: (1.3 * k, 0, *word) for k, word in enumerate(chain)}
     arrows = [(k, k + 1) for k in range(7)] + [((3.25, -1), 2), ((3.25, -1), 3)]
     arrows += [((1.3 * k, 1), k) for k in (1, 4, 6)]
@@ -69,36 +68,22 @@ class DigitExplorer(base.Explorer):
     others show by their colour how many levels they share with it.
     """
 
-    place = INSIDE  # row and column between the codes
     examples = ((8, INSIDE, 1), (8, INSIDE, 2), (8, INSIDE, 3))
 
     def __init__(self, scale: float = 8.0, levels: int = 3):
-        look = {"min": 1, "max": 30, "step": 0.1, "description": "scale ×"}
-        self.scale = ipw.FloatSlider(scale, **look)
-        self.levels = ipw.IntSlider(levels, min=1, max=6, description="levels")
+        look = {"min": 1, "max": 30, "step": 0.1, "tooltip": "output pixels per code"}
+        self.scale = ipw.FloatSlider(scale, description="scale ×", **look)
+        look = {"min": 1, "max": 6, "tooltip": "binary digits of a place"}
+        self.levels = ipw.IntSlider(levels, description="levels", **look)
+        super().__init__([self.scale, self.levels])
         for control in (self.scale, self.levels):
             control.observe(lambda change: self.draw(), "value")
-        super().__init__([self.scale, self.levels])
-        self.picture.on_msg(lambda widget, message, buffers: self.on_pointer(message))
+        self.picture.observe(lambda change: self.draw(), "place")
+        self.picture.chooses, self.picture.place = True, INSIDE
 
-    def on_pointer(self, message: dict) -> None:
-        """Choose the output pixel nearest to a click, or its neighbour."""
-        with errors_shown(self):
-            if message.get("type") == "click":
-                self.place = float(message["row"]), float(message["col"])
-            elif message.get("type") == "key":
-                scale = self.scale.value
-                row, col = self.nearest(scale, self.place).tolist()
-                self.place = (
-                    row + message["rows"] / scale,
-                    col + message["cols"] / scale,
-                )
-            else:
-                return
-            self.draw()
-
-    def chosen(self) -> tuple[float, tuple[float, float], int]:
-        return self.scale.value, self.place, self.levels.value
+    def chosen(self) -> tuple[float, list[float], int]:
+        self.picture.step = [1 / self.scale.value] * 2
+        return self.scale.value, self.picture.place, self.levels.value
 
     def places(self, scale: float) -> Tensor:
         """Places of output pixels between two codes, along an axis: (n,) in [0, 1)."""

@@ -5,7 +5,6 @@ from collections.abc import Generator
 import ipywidgets as ipw
 import numpy as np
 import torch
-from IPython.display import display
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from asr_course.images import to_tensor
 from asr_course.layers import look_up
 from asr_course.lessons import base, drawing
 from asr_course.lessons.base import Exercise, checker, random, require, require_close
-from asr_course.picture import LatestWins, Picture
+from asr_course.picture import LatestWins
 from asr_course.widgets import STEPS
 
 TrainingCurve = base.TrainingCurve
@@ -30,11 +29,11 @@ def idea():
         "T": (0, 0, "noise $y_T$", own),
         "t": (0, -1.5, "noisy\npicture $y_t$", own),
         "0": (0, -3, "picture $y_0$", own),
-        "U": (2.4, -1.5, "U-Net,\nonce a step", up),
-        "x": (2.4, -3, "low-resolution\npicture $x$", lr),
+        "U": (2.4, -1.5, "U-Net, told\nthe noise level", up),
+        "x": (2.4, -3, "low-resolution\npicture $x$, as $f_0$", lr),
     }
-    steps = [("U", (0.1, -0.75)), ("U", (0.1, -2.25))]
-    drawing.diagram(left, boxes, [("T", "t"), ("t", "0"), ("x", "U"), *steps])
+    arrows = [("T", "t"), ("t", "0"), ("t", "U"), ("x", "U")]
+    drawing.diagram(left, boxes, [*arrows, ("U", (0.1, -0.75)), ("U", (0.1, -2.25))])
     boxes = {
         "f": (0, 1.5, "$f_{i}$", lr),
         "u": (0, 0, "$u_{i}$", own),
@@ -55,7 +54,7 @@ def idea():
     return figure
 
 
-class DenoisingPlayer(LatestWins):
+class DenoisingPlayer(LatestWins, base.Explorer):
     """A sampler's way from noise to pictures, step by step.
 
     model: an IDM. image: (H, W, 3) uint8, its low-resolution input. The slider "step"
@@ -63,22 +62,27 @@ class DenoisingPlayer(LatestWins):
     that the model is told, where it shall differ from the true one.
     """
 
+    stills = ()  # y and prediction, by step
+    hint = "Above: noisy pictures. Below: what the network predicts from them.<br>"
+    hint += "Told ×: the scale that the network is told; it follows the true one."
+    examples = tuple((step, 64) for step in (0, 5, 10, 15, 20, STEPS))
+
     def __init__(self, model, image: np.ndarray, samples: int = 4, scale: float = 8.0):
         self.model, self.image, self.samples = model.eval(), image, samples
-        self.stills: list[tuple[Tensor, Tensor]] = []  # y and prediction, by step
-        wide = ipw.Layout(width="420px")
-        look = {"min": 1, "max": 12, "step": 0.1, "layout": wide}
-        self.step = ipw.IntSlider(STEPS, 0, STEPS, description="step", layout=wide)
+        self.step = ipw.IntSlider(STEPS, 0, STEPS, description="step")
         self.play = ipw.Play(value=STEPS, max=STEPS, interval=150, repeat=True)
         ipw.jslink((self.play, "value"), (self.step, "value"))
-        self.seed = ipw.BoundedIntText(max=10_000, description="seed")
-        self.scale = ipw.FloatSlider(scale, description="scale ×", **look)
-        self.told = ipw.FloatSlider(scale, description="told ×", **look)
-        self.picture, self.status = Picture(), ipw.HTML()
-        self.picture.layout = ipw.Layout(width="720px")
-        rows = (self.step, self.play), (self.scale, self.seed), (self.told,)
-        super().__init__([*map(ipw.HBox, rows), self.picture, self.status])
-        self.step.observe(lambda change: self.turn(), "value")
+        self.step.tooltip, self.play.tooltip = (
+            "0 is noise",
+            "play or pause; stop; repeat",
+        )
+        look = {"value": scale, "min": 1, "max": 12, "step": 0.1}
+        self.scale = ipw.FloatSlider(**look, description="scale ×", tooltip="of output")
+        self.told = ipw.FloatSlider(**look, description="told ×", tooltip="to network")
+        look = {"max": 10_000, "tooltip": "the next pictures have the next seeds"}
+        self.seed = ipw.BoundedIntText(0, description="first seed", **look)
+        super().__init__([self.step, self.play, self.scale, self.told, self.seed])
+        self.step.observe(lambda change: self.draw(), "value")
         self.scale.observe(lambda change: self.tell_truth(), "value")
         for control in (self.seed, self.told):
             control.observe(lambda change: self.request(), "value")
@@ -91,58 +95,41 @@ class DenoisingPlayer(LatestWins):
         self.told.value = self.scale.value
 
     def steps(self, watched: bool) -> Generator[str, None, tuple]:
-        """The chain that the controls ask for, its first seed and a note about it."""
+        """The chain that the controls ask for, and its first seed."""
         size = output_size(self.image.shape[:2], self.scale.value)
         lr = to_tensor(self.image).repeat(self.samples, 1, 1, 1)
         lr = lr.to(next(self.model.parameters()).device)
-        seed = self.seed.value * self.samples  # another seed shares no picture
+        seed, told = self.seed.value, self.told.value
         noise = noise_source(lr, size, seed)()
-        told, stills = self.told.value, [(noise, torch.ones_like(noise))]
-        note = "" if told == self.scale.value else f"; told that the scale is ×{told:g}"
+        stills = [(noise, torch.ones_like(noise))]
         for step in self.model.chain(lr, size, STEPS, seed, scale=told):
             stills.append((step.y, step.y0))
             yield f"sampling … {step.done}/{STEPS}"
-        return stills, seed, note
+        return stills, seed, f"the network is told ×{told:g}"
 
     def _show(self, view: tuple) -> None:
         self.stills, self.first_seed, self.note = view
-        self.turn()
+        self.draw()
 
-    def turn(self) -> None:
+    def chosen(self) -> tuple[int]:
+        return (self.step.value,)
+
+    def draw(self) -> None:
         """Show the chosen step of the present film."""
-        if not self.stills or self.error:
-            return
-        number = self.step.value
-        self.picture.data = plots.to_png(self.render(number), 1)
-        rows, cols = self.stills[0][0].shape[2:]
-        gamma = self.model.gamma[times(self.model.options.steps, STEPS)[number]]
-        self.picture.alt = (
-            f"{self.samples} samples after step {number} of {STEPS}: above the noisy "
-            "pictures, below the pictures that the network predicts from them"
-        )
-        self.status.value = (
-            f"{self.image.shape[0]}×{self.image.shape[1]} → {rows}×{cols}, step "
-            f"{number} of {STEPS}, share of picture √γ = {gamma.sqrt():.2f}{self.note}"
-        )
+        if self.stills and not self.error:
+            super().draw()
 
-    def render(self, number: int, side: int = 128) -> Image.Image:
+    def render(self, number: int, side: int = 96) -> tuple[Image.Image, str]:
         """The input, and for every sample y above and the predicted picture below."""
         y, predicted = (0.5 + 0.5 * x for x in self.stills[number])
         names = [f"seed {self.first_seed + k}" for k in range(len(y))]
         titles = ["input", *names, "", *["predicted"] * len(y)]
         pictures = [self.image, *y, np.full_like(self.image, 255), *predicted]
-        return plots.gallery(pictures, titles, side, columns=len(y) + 1)
-
-    def show(self, numbers=(0, 5, 10, 15, 20, STEPS), side: int = 96) -> None:
-        """Display the widget, and stills of one sample for readers without a kernel."""
-        display(self)
-        if self.stills:
-            above, below = zip(*(self.stills[n] for n in numbers), strict=True)
-            pictures = [0.5 + 0.5 * x[0] for x in (*above, *below)]
-            titles = [f"step {n}" for n in numbers] + ["predicted"] * len(numbers)
-            sheet = plots.gallery(pictures, titles, side, columns=len(numbers))
-            text = "above y, below the picture that the network predicts"
-            plots.show(sheet, f"One sample after steps {numbers}: {text}")
+        sheet = plots.gallery(pictures, titles, side, columns=len(y) + 1)
+        gamma = self.model.gamma[times(self.model.options.steps, STEPS)[number]]
+        sizes = " → ".join(f"{h}×{w}" for h, w in (self.image.shape[:2], y.shape[2:]))
+        words = f"step {number} of {STEPS}, share of picture √γ = {gamma.sqrt():.2f}"
+        return sheet, f"{sizes}, {self.note}\n{words}"
 
 
 def noisy(y0: Tensor, level: float, noise: Tensor) -> Tensor:

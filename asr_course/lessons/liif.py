@@ -21,18 +21,18 @@ TrainingCurve, effects = base.TrainingCurve, base.effects
 train_variant = base.train_variant
 
 
-def draw_ensemble(plot, y: float, x: float, codes, words: str) -> None:
+def draw_ensemble(plot, y: float, x: float, codes, words: str, box=None) -> None:
     """The query (y, x), four codes (row, col), and the rectangle that weighs each."""
     for k, (row, col) in enumerate(codes):
         colour, (far_row, far_col) = plots.COLOURS[k], codes[3 - k]
         width, height = far_col - x, far_row - y  # to the code diagonally opposite
         look = {"facecolor": colour, "edgecolor": colour, "alpha": 0.45}
         plot.add_patch(plt.Rectangle((x, y), width, height, **look))
-        label = words.format(
-            code=f"$z_{{{k // 2}{k % 2}}}$", weight=abs(width * height)
-        )
-        plot.text(x + width / 2, y + height / 2, label, ha="center", va="center")
-        plot.plot(col, row, "o", color=colour, markersize=12)
+        name, weight = f"$z_{{{k // 2}{k % 2}}}$", abs(width * height)
+        label = words.format(number=k + 1, code=name, weight=weight)
+        look = {"ha": "center", "va": "center", "bbox": box}
+        plot.text(x + width / 2, y + height / 2, label, **look)
+        plot.plot(col, row, "o", color=colour, markersize=14)
     plot.plot(x, y, "o", color="black", markersize=8)
 
 
@@ -58,6 +58,9 @@ def idea():
 class LatentProbe(base.PixelProbe):
     """Which latent codes answer at a query, and what each predicts (local ensemble)."""
 
+    pace = 0.25
+    hint = "A code, the rectangle opposite to it and its colour have one number."
+
     @torch.inference_mode()
     def ensemble(self, row: float, col: float) -> list[tuple]:
         """Of the four codes around a coordinate: (row, col), weight, RGB in [0, 1]."""
@@ -73,26 +76,32 @@ class LatentProbe(base.PixelProbe):
             found.append(((int(code.row), int(code.col)), float(weight), rgb))
         return found
 
-    def render(self, row: float, col: float):
+    def render(self, row: float, col: float) -> tuple:
         """The neighbourhood with its four rectangles; below, the four colours."""
         codes, weights, colours = zip(*self.ensemble(row, col), strict=True)
         H, W = self.image.shape[:2]
         y, x = (row + 1) * H / 2 - 0.5, (col + 1) * W / 2 - 0.5
         figure, plot = plt.subplots(figsize=(4.2, 5))
         plot.imshow(self.image)
-        draw_ensemble(plot, y, x, codes, "")
-        bottom = round(y) + 2.5
+        box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "alpha": 0.7}
+        draw_ensemble(plot, y, x, codes, "{number}", box)
+        for k, (code_row, code_col) in enumerate(codes):
+            look = {"color": "white", "ha": "center", "va": "center", "weight": "bold"}
+            plot.text(code_col, code_row, k + 1, **look)
+        bottom, said = round(y) + 2.5, ["code: share, red green blue"]
+        plot.axhspan(bottom, bottom + 2, color="white")
         blend = sum(w * rgb for w, rgb in zip(weights, colours, strict=True))
         for k, rgb in enumerate([*colours, blend]):
-            place = round(x) + k - 2.4, bottom + 0.1
-            edge = plots.COLOURS[k] if k < 4 else "black"
+            left, edge, name = round(x) + k - 2, "black", "sum"
+            if k < 4:
+                edge, name = plots.COLOURS[k], f"{k + 1}: {weights[k]:.2f}"
             look = {"facecolor": rgb.clip(0, 1), "edgecolor": edge, "linewidth": 3}
-            plot.add_patch(plt.Rectangle(place, 0.8, 0.6, **look))
-            words = f"{weights[k]:.2f}" if k < 4 else "sum"
-            plot.text(round(x) + k - 2, bottom + 1, words, ha="center")
+            plot.add_patch(plt.Rectangle((left - 0.4, bottom + 0.1), 0.8, 0.6, **look))
+            plot.text(left, bottom + 1, name, ha="center")
+            said.append(f"{name}, {' '.join(f'{255 * x:.0f}' for x in rgb.clip(0, 1))}")
         plot.set(xlim=(round(x) - 2.5, round(x) + 2.5), ylim=(bottom + 1.1, bottom - 5))
         plot.axis("off")
-        return figure
+        return figure, "\n".join(said)
 
 
 def protocol_effects(model, pictures: dict, scale: float) -> list[dict]:
