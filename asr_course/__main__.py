@@ -1,4 +1,4 @@
-"""python -m asr_course upscale | evaluate | train | profile | download"""
+"""python -m asr_course upscale | evaluate | train | profile | export | download"""
 
 import argparse
 import os
@@ -116,6 +116,12 @@ def parser() -> argparse.ArgumentParser:
     pr("--json", type=Path, help="write the record to this file")
     pr("--overwrite", action="store_true", help="replace files that exist")
     pr("--device", default="auto")
+
+    ex = add("export", help="write a model as ONNX files").add_argument
+    ex("--model", default="liif", help="weights, or a file")
+    ex("--out", type=Path, required=True, help="folder for the files and card.json")
+    ex("--half", action="store_true", help="store weights as float16")
+    ex("--overwrite", action="store_true", help="replace files that exist")
 
     do = add("download", help="images that papers use, resumable").add_argument
     do("name", choices=SETS, help="4 GB, 650 MB, 250 MB")

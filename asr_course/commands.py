@@ -1,5 +1,6 @@
 """What the commands of `python -m asr_course` do, from their parsed arguments."""
 
+import json
 import shlex
 import sys
 from itertools import product
@@ -11,6 +12,7 @@ from asr_course import devices, images, metrics, plots, weights
 from asr_course.download import SETS, USES, download
 from asr_course.enlarge import check_target, files_to_enlarge, upscale
 from asr_course.errors import UserError
+from asr_course.export import MEANING, OPSET, export
 from asr_course.models import METHODS
 from asr_course.profile import format_profile, profile
 from asr_course.records import save_record, write_json
@@ -72,12 +74,17 @@ def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
         print(f"note: {len(names)} of {count} images in {folder} left out: {shown}")
 
 
+def check_new(folder: Path, overwrite: bool) -> None:
+    """UserError unless a folder can be written into, and is empty or may be used."""
+    images.check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        why = f"{folder} is not empty"
+        raise UserError(f"{why}: choose another folder, or add --overwrite")
+
+
 def check_save(args) -> None:
     """UserError unless outputs can be saved, each in a place of its own."""
-    images.check_folder(args.save)
-    if args.save.is_dir() and any(args.save.iterdir()) and not args.overwrite:
-        why = f"{args.save} is not empty"
-        raise UserError(f"{why}: choose another folder, or add --overwrite")
+    check_new(args.save, args.overwrite)
     data = [images.name_of(folder) for folder in args.data]
     for names in ([Path(name).stem for name in args.model], data):
         if len(set(names)) < len(names):
@@ -164,6 +171,25 @@ def run_profile(args) -> None:
             temporary.write_bytes(plots.figure_png(figure))
     if args.json:
         save_record(args.json, rows)
+
+
+def run_export(args) -> None:
+    check_new(args.out, args.overwrite)
+    path, card = weights.find_weights(args.model), {"opset": OPSET, "meaning": MEANING}
+    card["weights"] = (
+        "matrices float16, computed with as float32" if args.half else "float32"
+    )
+    files = {}
+    for name, proto in export(weights.load_model(path), args.half).items():
+        ends = {"inputs": proto.graph.input, "outputs": proto.graph.output}
+        card[name] = {key: [item.name for item in ends[key]] for key in ends}
+        files[f"{name}.onnx"] = proto.SerializeToString()
+    card["trained"] = weights.read_card(path)
+    files["card.json"] = (json.dumps(card, indent=1) + "\n").encode()
+    for name, data in files.items():
+        with images.atomic(args.out / name) as temporary:
+            temporary.write_bytes(data)
+        print(f"{args.out / name}: {len(data):,} bytes", flush=True)
 
 
 def run_download(args) -> None:
