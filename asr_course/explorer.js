@@ -291,14 +291,14 @@ export function mount(root, decoder) {
     } else if (news.type === "view") {
       const made = await Promise.all(news.panels.map((panel) => createImageBitmap(panel.image)));
       if (news.number < asked || (view && news.number === view.number && news.coarse)) return;
-      const before = count();
+      const before = count(), begins = !view;
       const elsewhere = news.number > asked; // asked for from Python, or in another view
       if (elsewhere) now = { ...now, ...news.request };
       [view, bitmaps, asked] = [news, made, news.number];
       if (elsewhere) refresh();
       ready(news.coarse);
-      if (count() !== before) fit();
-      else draw();
+      draw();
+      if (begins || count() !== before) fit();
     } else if (news.type === "progress") {
       ready(true);
       status.textContent = news.text;

@@ -21,9 +21,8 @@ async function pixels(blob) {
   return { rows, cols, data: context.getImageData(0, 0, cols, rows).data };
 }
 
-// models: {label: folder}; bar: shows how much of a file has come; root: the explorer's
-// element. It asks for as many pixels as fit its panels only when its width changes.
-export function decoder(models, bar, root) {
+// models: {label: folder}; bar: shows how much of a file has come.
+export function decoder(models, bar) {
   const names = Object.keys(models), request = { ...FIRST, right: names[0] };
   let worker, hear, latest = request, done = -1;
   const fail = (error) => hear({ type: "error", number: latest.number, text: String(error.message || error) });
@@ -56,12 +55,11 @@ export function decoder(models, bar, root) {
     listen(listener) {
       hear = listener;
       worker = new Worker(new URL("worker.js", HERE), { type: "module" });
-      worker.onmessage = async ({ data }) => {
+      worker.onmessage = ({ data }) => {
         if (["view", "error"].includes(data.type)) done = data.number;
         bar.hidden = !(data.done < 1);
         bar.value = data.done || 0;
-        await hear(data);
-        if (data.type === "view") root.style.width = "calc(100% - 1px)";
+        hear(data);
       };
       worker.onerror = (event) => fail(new Error(event.message || "The worker of this page does not start."));
       hear({ type: "progress", number: 0, text: "loading …" });
@@ -81,7 +79,7 @@ export function start(place) {
   if (sheet) folded.append(...sheet.querySelectorAll(":scope > :is(img, :has(img)):not(:has(.asr-live))"));
   else folded.append(...instead.filter((node) => node.nodeName === "IMG"));
   if (folded.children.length > 1) place.append(folded);
-  return mount(root, decoder(JSON.parse(place.dataset.models), bar, root));
+  return mount(root, decoder(JSON.parse(place.dataset.models), bar));
 }
 
 const can = typeof WebAssembly === "object" && typeof Worker === "function" && "createImageBitmap" in window;
