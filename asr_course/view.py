@@ -146,16 +146,23 @@ class Decoder:
         return self._samples[key]
 
     def totals(self, name: str, size, window: Window, whole: bool) -> Totals:
-        """Sums over the queries of the whole output, or of a grid in the window."""
-        model = self.models[name]
-        if not whole:
+        """Sums over the queries of the whole output, or of a grid in the window.
+
+        The latest of either kind is kept for each model.
+        """
+        model, key = self.models[name], (name, size) if whole else (name, size, window)
+        if key in self._totals:
+            return self._totals[key]
+        for old in [k for k in self._totals if (k[0], len(k)) == (name, len(key))]:
+            del self._totals[old]
+        if whole:
+            tiles = partial(encoded_tiles, partial(self.encoded, name), self.lr.shape)
+            totals = Totals(model, partial(tiles, size, (0, 0, *size), TILE), size)
+        else:
             pieces = [(self.encoded(name, self.part(size, window)), window)]
-            return Totals(model, lambda: pieces, size, every=EVERY)
-        if (name, size) not in self._totals:
-            pieces = partial(encoded_tiles, partial(self.encoded, name))
-            every_piece = partial(pieces, self.lr.shape, size, (0, 0, *size), TILE)
-            self._totals = {(name, size): Totals(model, every_piece, size)}
-        return self._totals[name, size]
+            totals = Totals(model, lambda: pieces, size, every=EVERY)
+        self._totals[key] = totals
+        return totals
 
     def paint(self, name: str, asked: dict, every: int = 1) -> Generator:
         """The pixels of a window, step by step. every: see `decode_rows`."""
