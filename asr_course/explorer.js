@@ -64,7 +64,7 @@ export function mount(root, decoder) {
   const left = make("select", { title: "left panel", aria: { label: "left panel" },
     onchange: () => choose("left", left.value) });
   const layouts = Object.entries(LAYOUTS).map(([key, text]) =>
-    button(text, `show the two as: ${text}`, () => { layout = key; refresh(true); }));
+    button(text, `show the two as: ${text}`, () => { layout = key; refresh(); fit(); }));
   const blind = button("hide names", "call the methods A, B, C … in an unknown order", () => {
     letters = letters ? null : shuffled(about.names);
     refresh(); draw();
@@ -99,7 +99,7 @@ export function mount(root, decoder) {
   const row = (...children) => make("div", { className: "asr-row" }, ...children);
   root.classList.add("asr-explorer");
   root.append(
-    make("div", { className: "asr-row asr-scale" }, make("label", {}, "scale × "), slider, field, ...scales, reset),
+    row(make("label", {}, "scale × "), slider, field, ...scales, reset),
     row(make("span", { className: "asr-group" }, ...tabs), make("label", {}, "beside ", left),
       make("span", { className: "asr-group" }, ...layouts), blind),
     row(upload, file, shrinkLabel, wholeLabel, seedLabel),
@@ -176,7 +176,7 @@ export function mount(root, decoder) {
   };
 
   // Controls show what was asked ------------------------------------------------------
-  function refresh(again = false) {
+  function refresh() {
     slider.value = Math.log10(now.scale);
     slider.setAttribute("aria-valuetext", plain(now.scale));
     field.value = plain(now.scale);
@@ -199,7 +199,6 @@ export function mount(root, decoder) {
     whole.checked = now.whole;
     shrink.checked = now.shrink;
     seed.value = now.seed;
-    if (again) fit();
   }
 
   // Panels show what came back ---------------------------------------------------------

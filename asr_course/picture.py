@@ -48,14 +48,14 @@ def tell(widget, words: str, wrong: bool = False) -> None:
 
 
 @contextmanager
-def errors_shown(widget, tell=tell):
-    """Keep what goes wrong in `widget.error` and tell it in words."""
+def errors_shown(widget):
+    """Keep what goes wrong in `widget.error`, and `widget.tell` it in words."""
     widget.error = None
     try:
         yield
     except Exception as error:
         widget.error = error
-        tell(widget, f"Not drawn: {error}", wrong=True)
+        widget.tell(f"Not drawn: {error}", wrong=True)
 
 
 class LatestWins:
@@ -89,7 +89,7 @@ class LatestWins:
         if loop:
             self._task = loop.create_task(self._draw_soon(self._latest))
         else:
-            with errors_shown(self, type(self).tell):
+            with errors_shown(self):
                 self._show(finish(self.steps(watched=False)))
 
     async def _draw_soon(self, number: int) -> None:
@@ -97,7 +97,7 @@ class LatestWins:
         await asyncio.sleep(0.005)
         steps = self.steps(watched=True)
         while number == self._latest:
-            with errors_shown(self, type(self).tell):
+            with errors_shown(self):
                 try:
                     news = next(steps)
                 except StopIteration as done:

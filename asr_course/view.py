@@ -126,7 +126,7 @@ class Decoder:
         """The input's rows and columns to encode for a window: all, if not many."""
         box = []
         for n, whole, first, count in zip(
-            self.lr.shape, size, window[:2], window[2:], strict=False
+            self.lr.shape[:2], size, window[:2], window[2:], strict=True
         ):
             a, b = 0, n
             if n > TILE:

@@ -100,7 +100,7 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
 
     def _on_photo(self, widget, message: dict, buffers: list) -> None:
         """Enlarge the photograph that was uploaded; keep the old one if it is none."""
-        with errors_shown(self, ScaleExplorer.tell):
+        with errors_shown(self):
             try:
                 self.set_image(io.BytesIO(buffers[0]), shrink=False)
             except (OSError, ValueError) as error:

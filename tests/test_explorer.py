@@ -12,7 +12,6 @@ from test_browser import (  # noqa: F401  (lab and browser are fixtures)
     browser,
     lab,
     open_notebook,
-    run_all,
     state,
     wait_for_change,
     wait_until,

@@ -20,7 +20,7 @@ from asr_course.diffusion import noise_source
 from asr_course.images import to_tensor
 from asr_course.lessons.base import TrainingCurve, effects, train_variant
 from asr_course.lessons.diif import SLICINGS, SliceExplorer
-from asr_course.lessons.diin import RateProbe, diin_schedule
+from asr_course.lessons.diin import RateProbe
 from asr_course.lessons.diinn import BranchProbe
 from asr_course.lessons.hiif import DigitExplorer
 from asr_course.lessons.idm import DenoisingPlayer
@@ -572,14 +572,3 @@ def test_protocol_effects_begin_with_the_protocol_itself(liif):
     assert rows[0]["change"] == 0 and len(rows) == 8
     for row in rows:
         assert row["change"] == pytest.approx(row["psnr"] - rows[0]["psnr"])
-
-
-def test_the_two_readings_of_diin_s_training():
-    """4e-5 again and again; or from there to 4e-4 in 50 of 1000 epochs, then down."""
-    literal, srno = (diin_schedule(name, 1000) for name in ("literal", "srno"))
-    assert max(map(literal, range(1000))) == literal(0) == pytest.approx(4e-5)
-    assert srno(4) == pytest.approx(4e-5, rel=0.01) and srno(999) < 1e-8
-    assert max(range(1000), key=srno) == 49
-    assert srno(49) == pytest.approx(4e-4, rel=0.01)
-    with pytest.raises(ValueError, match="srno"):
-        diin_schedule("srn", 1000)

@@ -19,7 +19,7 @@ from asr_course.devices import set_seed
 from asr_course.errors import choose
 from asr_course.images import to_tensor
 from asr_course.models import METHODS, build
-from asr_course.picture import Picture, errors_shown
+from asr_course.picture import Picture, errors_shown, tell
 from asr_course.presets import Plan
 from asr_course.profile import multiplications
 from asr_course.training import train
@@ -204,6 +204,7 @@ class Explorer(ipw.VBox):
 
     error: Exception | None = None
     where = hint = ""  # the place that is shown; what colours mean
+    tell = tell
 
     def __init__(self, controls: Sequence[ipw.Widget], left: Picture | None = None):
         self.picture, self.status = Picture(), ipw.HTML()

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from asr_course import plots
 from asr_course.coords import make_coord
-from asr_course.errors import choose
 from asr_course.lessons import base, drawing
 from asr_course.lessons.base import Exercise, checker, random, require, require_close
 from asr_course.models.diin_layers import rates
-from asr_course.schedule import Schedule
 
 TrainingCurve, effects = base.TrainingCurve, base.effects
 
@@ -111,18 +109,6 @@ class RateProbe(base.PixelProbe):
                 right.bar(range(len(share)), share, color=plots.COLOURS[0])
                 right.set_ylim(0, 0.35)
         return figure, "\n".join(said)
-
-
-def diin_schedule(lr_schedule: str, steps: int) -> Schedule:
-    """DIIN's training, as its text says or as the text it seems to copy (SRNO's).
-
-    "literal": 4e-5, falling along a cosine "every 50 epochs" of 1500. "srno": up from
-    4e-5 to ten times that in the first twentieth, and down along one cosine.
-    """
-    choose("lr_schedule", lr_schedule, ("srno", "literal"))
-    if lr_schedule == "literal":
-        return Schedule(steps, rate=4e-5, shape="restarts")
-    return Schedule(steps, rate=4e-4, warmup=max(1, steps // 20))
 
 
 def heat_step(z: Tensor, S: Tensor, alpha: float) -> Tensor:
