@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from asr_course.swinir import SwinIR, WindowAttention
+from asr_course.swinir import SwinIR
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
@@ -114,13 +114,3 @@ def known_shapes(name: str) -> dict[str, torch.Size]:
     """The shapes of an encoder in ENCODERS."""
     with torch.device("meta"):  # no memory, no random numbers
         return shapes(ENCODERS[name]())
-
-
-def encoder_macs(encoder: nn.Module) -> int:
-    """Multiplications of an encoder for one latent code."""
-    macs = sum(p.numel() for p in encoder.parameters() if p.ndim > 1)
-    for layer in encoder.modules():
-        if isinstance(layer, WindowAttention):  # q k and attn v with all of its window
-            macs += 2 * layer.window**2 * layer.out.in_features
-            macs -= layer.bias.numel()  # is added
-    return macs

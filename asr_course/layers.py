@@ -135,6 +135,21 @@ class ImplicitModel(nn.Module):
     def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         return self.decode(self.encode(lr), coord, cell)
 
+    def times(self, part: str, latents: int, queries: int, scale: float) -> float:
+        """How often the printed formula uses a part of the model, see `macs`."""
+        return queries
+
+    def macs(self, latents: int, queries: int, scale: float) -> int:
+        """Multiplications of the formula as printed, which keeps nothing, for so many
+        codes and queries, without the encoder. Convolutions work once for each code."""
+        macs = 0
+        for name, part in self.named_children():
+            if name != "encoder":
+                conv = isinstance(part, nn.Conv2d)
+                times = latents if conv else self.times(name, latents, queries, scale)
+                macs += times * count_weights(part)
+        return round(macs)
+
     def error(self, network, sample) -> Tensor:
         """What training makes small; `network` is this model, perhaps wrapped."""
         return network(sample.lr, sample.coord, sample.cell) - sample.target

@@ -7,10 +7,9 @@ from helpers import awake, golden_state, golden_tensor, near
 from torch import nn
 
 from asr_course import count_parameters
-from asr_course.encoders import encoder_macs
 from asr_course.models.liif import LIIF, LIIFOptions
 from asr_course.official import from_official
-from asr_course.profile import multiplications
+from asr_course.profile import encoder_macs, multiplications
 from asr_course.render import render
 from asr_course.swinir import SwinIR, WindowAttention, mirror, reach
 

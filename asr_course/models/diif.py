@@ -33,7 +33,6 @@ from asr_course.layers import (
     MLP,
     Features,
     ImplicitModel,
-    count_weights,
     look_up,
     on_grid,
     relative_cell,
@@ -169,11 +168,9 @@ class DIIF(ImplicitModel):
                 rgb = rgb + (row_weight * col_weight)[:, None] * output  # (S, 12)
         return rgb.view(-1, 3)[slices.of * FIXED + slices.rank]
 
-    def macs(self, latents: int, queries: int, scale: float) -> int:
-        """Multiplications of the formulas as printed, for so many codes and queries."""
-        slices = latents * slices_per_group(self.options.slicing, scale)
-        if self.options.slicing == "fixed":
-            return round(4 * slices * count_weights(self.coarse))
-        corners = 4 if self.options.slice_ensemble else 1
-        coarse = round(corners * slices * count_weights(self.coarse))
-        return coarse + queries * count_weights(self.fine)
+    def times(self, part: str, latents: int, queries: int, scale: float) -> float:
+        if part == "fine":
+            return queries
+        slicing, ensemble = self.options.slicing, self.options.slice_ensemble
+        codes = 4 if ensemble or slicing == "fixed" else 1
+        return codes * latents * slices_per_group(slicing, scale)

@@ -30,7 +30,6 @@ from asr_course.coords import Queries, nearest_code
 from asr_course.layers import (
     Features,
     ImplicitModel,
-    count_weights,
     look_up,
     on_grid,
     relative_cell,
@@ -167,10 +166,6 @@ class DIINN(ImplicitModel):
         """The last layer of the synthesis branch as a colour: (B, h, w, 3)."""
         *_, (_, _, s) = self.branches(features, queries, cell)
         return self.last(s)
-
-    def macs(self, latents: int, queries: int, scale: float) -> int:
-        """Multiplications of the formula as printed, without the encoder."""
-        return queries * (count_weights(self) - count_weights(self.encoder))
 
 
 def linears(inputs, outputs) -> nn.ModuleList:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from asr_course.encoders import conv
 from asr_course.errors import UserError
-from asr_course.layers import count_weights, look_up
+from asr_course.layers import look_up
 from asr_course.models.diif import DIIF, DIIFOptions
-from asr_course.models.slices import Slices, slices_per_group
+from asr_course.models.slices import Slices
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,3 @@ class DLTE(DIIF):
         angle = pi * (angle + self.phase(pixel)[slices.batch])
         waves = torch.cat([angle.cos(), angle.sin()], dim=-1)  # (S, 4C)
         return self.coarse(amplitude * waves)
-
-    def macs(self, latents: int, queries: int, scale: float) -> int:
-        slices = latents * slices_per_group(self.options.slicing, scale)
-        waves = latents * count_weights(self.amplitude, self.frequency)
-        coarse = round(4 * slices * count_weights(self.coarse, self.phase))
-        return waves + coarse + queries * count_weights(self.fine)

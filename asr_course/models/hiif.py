@@ -29,7 +29,6 @@ from asr_course.errors import UserError
 from asr_course.layers import (
     Features,
     ImplicitModel,
-    count_weights,
     look_up,
     relative_cell,
     start_at_zero,
@@ -190,8 +189,6 @@ class HIIF(ImplicitModel):
         return x
 
     def macs(self, latents: int, queries: int, scale: float) -> int:
-        """Multiplications of the formula as printed, without the encoder."""
-        d = self.options.width // self.options.heads
-        attention = len(self.attention) * 2 * self.options.width * d  # k^T v, then q
-        rest = count_weights(self.levels, self.attention) + attention
-        return latents * count_weights(self.project) + queries * rest
+        width, blocks = self.options.width, len(self.attention)
+        products = blocks * 2 * width * width // self.options.heads  # k^T v, then q
+        return super().macs(latents, queries, scale) + queries * products

@@ -25,7 +25,6 @@ from asr_course.layers import (
     MLP,
     Features,
     ImplicitModel,
-    count_weights,
     look_up,
     on_grid,
     relative_cell,
@@ -92,7 +91,3 @@ class MetaSR(ImplicitModel):
         filters = look_up(features.grid, i, j).unflatten(-1, (3, -1))
         weight, bias = filters[..., :-1], filters[..., -1]  # (B, h, w, 3, D), (.., 3)
         return (weight @ x[..., None])[..., 0] + bias
-
-    def macs(self, latents: int, queries: int, scale: float) -> int:
-        """Multiplications of the formula as printed, without the encoder."""
-        return queries * count_weights(self.mlp)
