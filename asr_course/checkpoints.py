@@ -1,5 +1,6 @@
 """Checkpoints: the state of a training run, in a file that is always whole."""
 
+import io
 import itertools
 import json
 from dataclasses import asdict
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from asr_course.errors import UserError
-from asr_course.images import atomic
+from asr_course.images import write_whole
 from asr_course.models import rename
 
 # Fields of recipes that the plans of old checkpoints lack, and what they mean there.
@@ -30,7 +31,8 @@ def run_plan(model: nn.Module, images, recipe, schedule, seed: int) -> str:
 
 
 def save_checkpoint(path: Path, plan, losses, model, optimizer, scaler, mean) -> None:
-    """Write the state of a run after len(losses) steps. OSError if it cannot."""
+    """Write the state of a run after len(losses) steps."""
+    file = io.BytesIO()
     state = {
         "plan": plan,
         "step": len(losses),
@@ -40,11 +42,8 @@ def save_checkpoint(path: Path, plan, losses, model, optimizer, scaler, mean) ->
         "mean": mean,  # running mean of the weights, or {}
         "scaler": scaler.state_dict(),  # {} unless the precision is fp16
     }
-    try:
-        with atomic(path) as temporary:
-            torch.save(state, temporary)
-    except RuntimeError as error:  # torch's error on a full disk
-        raise OSError(f"cannot write {path}: is the disk full?") from error
+    torch.save(state, file)
+    write_whole(path, file.getvalue())
 
 
 def read_checkpoint(path: Path) -> dict:

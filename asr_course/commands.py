@@ -24,10 +24,7 @@ def run_upscale(args) -> int:
         raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
     files, several = files_to_enlarge(args.input, args.output)
     only = None
-    if several:
-        images.check_folder(args.output)
-        Path(args.output).mkdir(parents=True, exist_ok=True)
-    else:  # before the model is read
+    if not several:  # before the model is read
         only = check_target(args.input[0], Path(args.output), args.overwrite)
     model = weights.load_model(args.model).to(devices.pick_device(args.device))
     failed = 0
@@ -63,7 +60,7 @@ def check_outputs(args, *files: Path | None) -> None:
     if len(set(files)) < len(files):
         raise UserError(f"{files[0]} cannot hold two things; give two names")
     for file in files:
-        images.check_file(file, args.overwrite)
+        images.check_place(file, args.overwrite)
 
 
 def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
@@ -76,7 +73,7 @@ def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
 
 def check_new(folder: Path, overwrite: bool) -> None:
     """UserError unless a folder can be written into, and is empty or may be used."""
-    images.check_folder(folder)
+    images.check_place(folder / "new", overwrite=True)
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         why = f"{folder} is not empty"
         raise UserError(f"{why}: choose another folder, or add --overwrite")
@@ -114,9 +111,8 @@ def run_evaluate(args) -> None:
             about = {"method": card["config"]["name"], "seed": card.get("seed")}
         for data, protocol in product(benchmarks, args.protocol):
             save = args.save
-            if save and len(args.model) * len(benchmarks) * len(args.protocol) > 1:
-                save = save / Path(name).stem / images.name_of(data.folder)
-                save = save / protocol if len(args.protocol) > 1 else save
+            if save:
+                save = save / Path(name).stem / images.name_of(data.folder) / protocol
             how = {"protocol": protocol, "grey": args.grey, "save": save, "name": name}
             how["per_image"] = args.per_image
             part = metrics.evaluate(model, data, args.scales, **how)
@@ -167,8 +163,7 @@ def run_profile(args) -> None:
             axes.loglog(pixels, seconds, "o", label=name)
         axes.set(xlabel="output pixels", ylabel="CPU seconds")
         axes.legend()
-        with images.atomic(args.plot) as temporary:
-            temporary.write_bytes(plots.figure_png(figure))
+        images.write_whole(args.plot, plots.figure_png(figure))
     if args.json:
         save_record(args.json, rows)
 
@@ -187,8 +182,7 @@ def run_export(args) -> None:
     card["trained"] = weights.read_card(path)
     files["card.json"] = (json.dumps(card, indent=1) + "\n").encode()
     for name, data in files.items():
-        with images.atomic(args.out / name) as temporary:
-            temporary.write_bytes(data)
+        images.write_whole(args.out / name, data)
         print(f"{args.out / name}: {len(data):,} bytes", flush=True)
 
 

@@ -6,8 +6,6 @@ image: PIL; pixels: (rows, cols) or (rows, cols, 3) uint8; x: (3, h, w) in [0, 1
 import io
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -103,18 +101,14 @@ def to_pixels(x: Tensor) -> np.ndarray:
     return (x.clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Write `path` whole or not at all: the block writes a temporary file instead.
-
-    Makes the folders that it is in.
-    """
-    temporary = Path(f"{path}.{os.getpid()}.part")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all, and make the folders that it is in."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        temporary.touch()
-        yield temporary
-        os.replace(temporary, path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -140,8 +134,7 @@ def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
         how |= {"subsampling": 0}  # 4:4:4
     file = io.BytesIO()  # Pillow, writing to a disk, does not notice that it is full
     image.save(file, kind, **how)
-    with atomic(path) as temporary:
-        temporary.write_bytes(file.getvalue())
+    write_whole(path, file.getvalue())
 
 
 def check_image_file(path: Path, transparent: bool, overwrite: bool) -> None:
@@ -149,25 +142,17 @@ def check_image_file(path: Path, transparent: bool, overwrite: bool) -> None:
     if Path(path).suffix.lower() not in (TRANSPARENT if transparent else SUFFIXES):
         why = "the image has transparency" if transparent else "no known image format"
         raise UserError(f"cannot write {path}: {why}; end its name in .png")
-    check_file(path, overwrite)
+    check_place(path, overwrite)
 
 
-def check_file(path: str | Path, overwrite: bool) -> None:
+def check_place(path: str | Path, overwrite: bool = False) -> None:
     """UserError unless a file can be written there, and is new or may be replaced."""
     path = Path(path)
-    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: name a file in a folder that exists")
-    if path.exists() and not overwrite:
+    if path.is_file() and not overwrite:
         raise UserError(f"{path} exists: choose another name, or add --overwrite")
-    check_folder(path.parent)
-
-
-def check_folder(path: str | Path) -> None:
-    """UserError unless files can be written into a folder, which may not exist yet."""
-    path = Path(path)
-    existing = next(p for p in (path, *path.parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"cannot write into {existing}: choose another folder")
+    folder = next(parent for parent in path.parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {path}: choose another place")
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how="pillow") -> np.ndarray:

@@ -15,7 +15,7 @@ from asr_course.data import PairRecipe, Recipe
 from asr_course.devices import pick_device, set_seed
 from asr_course.digits import NOISE, PATCH
 from asr_course.errors import choose
-from asr_course.images import check_folder
+from asr_course.images import check_place
 from asr_course.models import METHODS
 from asr_course.schedule import Schedule
 
@@ -187,7 +187,7 @@ def setup(preset="laptop", device="auto", seed=0, out_dir="runs") -> Setup:
     choose("preset", preset, PRESETS)
     chosen = pick_device(device)
     out = Path(out_dir).expanduser().absolute() / f"{preset}-{seed}"
-    check_folder(out)
+    check_place(out / "new")
     set_seed(seed)
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else chosen.type
     print(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from asr_course.errors import choose
-from asr_course.images import atomic
+from asr_course.images import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
@@ -48,8 +48,7 @@ def save_record(path: str | Path, rows: list[dict], command=None, **about) -> No
 def write_json(path: str | Path, value) -> None:
     """Write strict JSON, whole or not at all; NaN and infinity become null."""
     value = json.loads(json.dumps(value), parse_constant=lambda name: None)
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def started_by(words: list[str]) -> str:

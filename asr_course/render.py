@@ -102,19 +102,13 @@ class Totals:
         self.known: list = []
         self.share = 0.0  # of a piece's rows that are done
 
-    def gather(self, tried: tuple | None = None) -> Iterator[None]:
-        """Add the first sum that is not known; yields between two pieces of work.
-
-        tried: (encoded, queries, what they add) of a piece that got this far already.
-        """
+    def gather(self) -> Iterator[None]:
+        """Add the first sum that is not known; yields between two pieces of work."""
         total = None
         for encoded, window in self.pieces():
             rows = query_rows(encoded, self.size, window, self.queries, self.every)
             for first, queries, cell in rows:
-                if tried and encoded is tried[0] and queries.equal(tried[1]):
-                    missing = tried[2]
-                else:
-                    missing = self.decode(encoded, queries, cell)
+                missing = self.decode(encoded, queries, cell)
                 part = missing.part
                 total = part if total is None else add(total, part)
                 self.share = first / -(-window[2] // self.every)
@@ -137,7 +131,7 @@ def decode_rows(
     encoded: Encoded,
     size: tuple[int, int],
     window: Window,
-    totals: Totals | None = None,
+    totals: Totals,
     queries: int = QUERIES,
     every: int = 1,
 ) -> Iterator[tuple[int, Tensor] | None]:
@@ -145,14 +139,13 @@ def decode_rows(
 
     Yields (rows done before, picture (3, rows, cols)), not clamped; None between two
     pieces of work that gathers a sum, so that a caller may stop or do other things.
-    totals: over whichever queries count as all; over the window's own if None. every:
-    draw only one row and one column in so many.
+    totals: over whichever queries count as all. every: draw only one row and one column
+    in so many.
     """
-    totals = totals or Totals(model, lambda: [(encoded, window)], size, queries)
     for first, part, cell in query_rows(encoded, size, window, queries, every):
         rgb = totals.decode(encoded, part, cell)  # (1, 3, rows, cols)
         while isinstance(rgb, Unknown):
-            yield from totals.gather((encoded, part, rgb))
+            yield from totals.gather()
             rgb = totals.decode(encoded, part, cell)
         yield first, rgb[0]
 

@@ -47,9 +47,9 @@ def run_train(args) -> int:
     else:
         side, data = max(256, plan.recipe.crop), f"{plan.pictures} generated pictures"
         pictures = Procedural(plan.pictures, args.seed, side)
-    images.check_folder(args.out)
     file = args.out / f"{args.model}.safetensors"
     checkpoint = args.out / "checkpoint.pt"
+    images.check_place(checkpoint, overwrite=True)
     if file.exists() and not (args.resume and checkpoint.exists()):
         why = f"{file} holds trained weights"
         raise UserError(f"{why}: choose another --out, or --resume its run")

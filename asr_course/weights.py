@@ -15,7 +15,7 @@ from torch import nn
 from asr_course.checkpoints import differences
 from asr_course.encoders import ENCODERS
 from asr_course.errors import UserError, choose
-from asr_course.images import atomic
+from asr_course.images import write_whole
 from asr_course.models import METHODS, rename
 from asr_course.official import SUFFIXES, load_official, not_finite
 
@@ -37,8 +37,7 @@ def save_weights(model: nn.Module, path: str | Path, card: dict) -> None:
         raise UserError(f"{path} is not written: {why}")
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     metadata = {"config": json.dumps(config), "card": json.dumps(card)}
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
+    write_whole(path, save(tensors, metadata))
 
 
 def read_card(path: str | Path) -> dict:

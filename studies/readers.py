@@ -14,11 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from exam import laws
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from asr_course.digits import NOISE, PATCH, draw_character
-from asr_course.images import atomic, resize
+from asr_course.images import resize, write_whole
 from asr_course.lessons.exam import SIDE, CloseLook, Glance, Readers, held_out
 from asr_course.schedule import Schedule
 
@@ -79,8 +79,7 @@ def train_readers(count: int = 60_000, steps=(8000, 1500), seed: int = 500) -> R
 def save_readers(readers: Readers, path: Path, about: dict[str, str]) -> None:
     """Write both to one .safetensors file, whole or not at all."""
     pair = nn.ModuleDict({"glance": readers.at_a_glance, "look": readers.close_look})
-    with atomic(path) as temporary:
-        save_file(pair.state_dict(), temporary, about)
+    write_whole(path, save(pair.state_dict(), about))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -97,7 +97,7 @@ def test_evaluate_prints_a_table_and_writes_json(folder, weights, tmp_path, caps
     rows = [{**row, "method": "liif", "seed": None} for row in rows]
     assert json.loads(path.read_text()) == rows
     written = {str(p.relative_to(out)) for p in out.rglob("*.png")}
-    assert written == {f"x{s}/{name}.png" for s in scales for name in "ab"}
+    assert written == {f"tiny/photos/liif/x{s}/{name}.png" for s in scales for name in "ab"}
     assert set(os.listdir(tmp_path)) == {"out", "photos", "rows.json", weights.name}
 
 

@@ -4,6 +4,8 @@ import io
 import os
 import re
 import subprocess
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -210,24 +212,23 @@ def test_sizes_of_a_folder_and_what_is_left_out(photo, capsys):
 
 
 @pytest.mark.parametrize("before", ["old", None])
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, before):
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, before):
     path = tmp_path / "file.txt"
     if before:
         path.write_text(before)
-    with pytest.raises(KeyboardInterrupt), images.atomic(path) as temporary:
-        temporary.write_text("half of the n")
-        raise KeyboardInterrupt
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+        images.write_whole(path, b"new")
     assert os.listdir(tmp_path) == (["file.txt"] if before else [])
     assert not before or path.read_text() == before
-    with images.atomic(path) as temporary:
-        temporary.write_text("new")
+    images.write_whole(path, b"new")
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["file.txt"]
 
 
 def test_a_folder_that_is_read_only_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(UserError, match="cannot write into"):
-        images.check_folder(tmp_path / "new" / "deeper")
+    with pytest.raises(UserError, match="cannot write"):
+        images.check_place(tmp_path / "new" / "deeper")
 
 
 def test_full_disk_is_noticed_and_leaves_nothing(tmp_path):

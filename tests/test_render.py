@@ -162,8 +162,8 @@ def test_wide_features_are_decoded_in_smaller_chunks(width, rows):
 def test_one_row_and_one_column_in_so_many():
     """What a first, coarse picture shows."""
     model, lr, size = tiny(), torch.rand(1, 3, 12, 15), (31, 40)
-    encoded = encode(model, lr)
-    coarse = list(decode_rows(model, encoded, size, (2, 3, 20, 31), every=4))
+    totals, encoded = totals_of(model, lr, size)
+    coarse = list(decode_rows(model, encoded, size, (2, 3, 20, 31), totals, every=4))
     expected = whole(model, lr, size)[:, 2:22:4, 3:34:4]
     assert gap(torch.cat([rows for _, rows in coarse], dim=1), expected) < 1e-5
 
@@ -191,16 +191,6 @@ def test_gathering_gives_way_between_pieces_of_work(name):
     colours = torch.cat([part for _, part in done[sum(work) :]], dim=1)
     assert [first for first, _ in done[sum(work) :]] == [0, 4, 8, 12]
     assert gap(colours, whole(model, lr, size)) < 1e-9
-
-
-@torch.no_grad()
-def test_one_piece_is_decoded_once_for_each_sum_and_once_to_draw(monkeypatch):
-    """What was tried up to a missing sum is not computed again to gather it."""
-    model, lr = near_sighted("hiif")
-    calls, decode = [], model.decode
-    monkeypatch.setattr(model, "decode", lambda *x: calls.append(1) or decode(*x))
-    render(model, lr, (16, 14))
-    assert len(calls) == 3
 
 
 @torch.no_grad()
@@ -235,7 +225,9 @@ def test_a_window_hears_from_the_whole_output(name):
     size, window = (45, 52), (7, 9, 20, 21)
     crop = whole(model, lr, size)[:, 7:27, 9:30]
     assert gap(render(model, lr, size, window), crop) < 1e-9
-    rows = decode_rows(model, encode(model, lr), size, window)
+    encoded = encode(model, lr)
+    alone = Totals(model, lambda: [(encoded, window)], size)
+    rows = decode_rows(model, encoded, size, window, alone)
     by_itself = torch.cat([done[1] for done in rows if done], dim=1)
     assert gap(by_itself, crop) > 1e-4
 
