@@ -24,7 +24,8 @@ from asr_course.coords import (
     split_axes,
     to_position,
 )
-from asr_course.data import Folder, PairRecipe, Patches, Recipe
+from asr_course.data import Folder, PairRecipe, Recipe
+from asr_course.data import Samples as Patches
 from asr_course.devices import set_seed
 from asr_course.digits import Characters
 from asr_course.encoders import ENCODERS, conv

@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0; 2 for bad input; 130 if interrupted;
     141 if nobody reads the output any more, as after `| head`."""
     args = parser().parse_args(arguments)
+    args.words = ["python", "-m", "asr_course", *(arguments or sys.argv[1:])]
     name = f"asr_course {args.command}"
     try:
         module = training_command if args.command == "train" else commands

@@ -1,7 +1,6 @@
 """What the commands of `python -m asr_course` do, from their parsed arguments."""
 
 import json
-import shlex
 import sys
 from itertools import product
 from pathlib import Path
@@ -9,13 +8,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from asr_course import devices, images, metrics, plots, weights
-from asr_course.download import SETS, USES, download
+from asr_course.download import SETS, download
 from asr_course.enlarge import check_target, files_to_enlarge, upscale
 from asr_course.errors import UserError
 from asr_course.export import MEANING, OPSET, export
 from asr_course.models import METHODS
 from asr_course.profile import format_profile, profile
 from asr_course.records import save_record, write_json
+
+BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
 
 
 def run_upscale(args) -> int:
@@ -33,12 +34,8 @@ def run_upscale(args) -> int:
             image = only or check_target(source, target, args.overwrite)
             size = args.scale, args.size, args.max_pixels
             name = f"{number}/{len(files)}" if several else None
-            with tqdm(total=100, desc=name, unit="%", disable=None) as bar:
-
-                def report(done: float, bar=bar) -> None:
-                    bar.update(round(100 * done) - bar.n)
-
-                result = upscale(model, image, *size, report, args.steps, args.seed)
+            with tqdm(total=1, desc=name, bar_format=BAR, disable=None) as bar:
+                result = upscale(model, image, *size, bar.update, args.steps, args.seed)
             images.save_image(result, target, args.quality)
             (cols, rows), (w, h) = image.size, result.size
             frames = image.info["frames"]
@@ -56,10 +53,7 @@ def run_upscale(args) -> int:
 
 def check_outputs(args, *files: Path | None) -> None:
     """UserError unless all of these can be written, and are new or may be replaced."""
-    files = list(filter(None, files))
-    if len(set(files)) < len(files):
-        raise UserError(f"{files[0]} cannot hold two things; give two names")
-    for file in files:
+    for file in filter(None, files):
         images.check_place(file, args.overwrite)
 
 
@@ -188,6 +182,3 @@ def run_export(args) -> None:
 
 def run_download(args) -> None:
     download(SETS[args.name], args.to)
-    print("next:")
-    for use in USES[args.name]:
-        print("  python -m asr_course", use.format(shlex.quote(str(args.to))))

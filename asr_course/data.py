@@ -24,6 +24,29 @@ from asr_course.images import list_images, read_pixels, resize
 from asr_course.sampling import degrade, draw_queries, random_crop
 
 
+class Samples(Dataset):
+    """`length` samples that a recipe cuts from `images`, a sequence of (rows, cols, 3)
+    uint8, which are cropped unless `images.whole`."""
+
+    def __init__(self, images: Sequence, recipe, seed: int, length: int):
+        self.images, self.recipe, self.seed, self.length = images, recipe, seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> NamedTuple:
+        return self.recipe.sample(self.images, self.seed, index, self.length)
+
+
+class Sample(NamedTuple):
+    """One training sample; a DataLoader puts B in front of every shape."""
+
+    lr: Tensor  # (3, p, p) in [0, 1]
+    coord: Tensor  # (Q, 1, 2)
+    cell: Tensor  # (2,)
+    target: Tensor  # (3, Q, 1) in [0, 1]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How training samples are cut; the defaults are LIIF's.
@@ -52,34 +75,12 @@ class Recipe:
         largest = max(self.scales, default=self.scale_max)
         return self.hr or round_half_up(self.patch * largest)
 
-    def samples(self, images: Sequence, seed: int, length: int) -> Dataset:
-        return Patches(images, self, seed, length)
-
-
-class Sample(NamedTuple):
-    """One training sample; a DataLoader puts B in front of every shape."""
-
-    lr: Tensor  # (3, p, p) in [0, 1]
-    coord: Tensor  # (Q, 1, 2)
-    cell: Tensor  # (2,)
-    target: Tensor  # (3, Q, 1) in [0, 1]
-
-
-class Patches(Dataset):
-    """Random crops of `images`, a sequence of (rows, cols, 3) uint8, and queries."""
-
-    def __init__(self, images: Sequence, recipe: Recipe, seed: int, length: int):
-        self.images, self.recipe, self.seed, self.length = images, recipe, seed, length
-        self._queries = lru_cache(maxsize=4)(self.queries_of_batch)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Sample:
-        part = index * self.recipe.parts // self.recipe.batch
-        size, patch, coord, pixels = self._queries(part)
-        rng = np.random.default_rng([self.seed, 1, index])
-        image = self.images[rng.integers(len(self.images))]
+    def sample(self, images: Sequence, seed: int, index: int, length: int) -> Sample:
+        """Sample `index` of a run: a random crop and queries."""
+        part = index * self.parts // self.batch
+        size, patch, coord, pixels = queries_of_batch(self, seed, part)
+        rng = np.random.default_rng([seed, 1, index])
+        image = images[rng.integers(len(images))]
         hr = random_crop(image, size, rng)  # (size, size, 3)
         lr = resize(hr, (patch, patch))  # (patch, patch, 3)
         target = hr.reshape(-1, 3)[pixels]  # (Q, 3)
@@ -90,19 +91,33 @@ class Patches(Dataset):
             target=torch.from_numpy(target).T[..., None] / 255,
         )
 
-    def queries_of_batch(self, batch: int) -> tuple[int, int, Tensor, np.ndarray]:
-        """Rows of crops and of patches, and the queries, of a batch or part of one."""
-        recipe = self.recipe
-        rng = np.random.default_rng([self.seed, 0, batch])
-        if recipe.mixed:
-            scale = recipe.scales[batch % recipe.parts]
-        elif recipe.scales:
-            scale = recipe.scales[rng.integers(len(recipe.scales))]
-        else:
-            scale = rng.uniform(recipe.scale_min, recipe.scale_max)
-        patch = round_half_up(recipe.hr / scale) if recipe.hr else recipe.patch
-        size = recipe.hr or round_half_up(patch * scale)
-        return size, patch, *draw_queries(patch, size, recipe.queries, rng)
+
+@lru_cache(maxsize=4)
+def queries_of_batch(
+    recipe: Recipe, seed: int, batch: int
+) -> tuple[int, int, Tensor, np.ndarray]:
+    """Rows of crops and of patches, and the queries, of a batch or part of one."""
+    rng = np.random.default_rng([seed, 0, batch])
+    if recipe.mixed:
+        scale = recipe.scales[batch % recipe.parts]
+    elif recipe.scales:
+        scale = recipe.scales[rng.integers(len(recipe.scales))]
+    else:
+        scale = rng.uniform(recipe.scale_min, recipe.scale_max)
+    patch = round_half_up(recipe.hr / scale) if recipe.hr else recipe.patch
+    size = recipe.hr or round_half_up(patch * scale)
+    return size, patch, *draw_queries(patch, size, recipe.queries, rng)
+
+
+class Pair(NamedTuple):
+    """A whole image, its small version, and the random numbers of diffusion."""
+
+    lr: Tensor  # (3, p, p) in [0, 1]
+    coord: Tensor  # (h, w, 2)
+    cell: Tensor  # (2,)
+    target: Tensor  # (3, h, w) in [0, 1]
+    noise: Tensor  # (3, h, w), white
+    when: Tensor  # () in [0, 1), the place in the noise schedule
 
 
 @dataclass(frozen=True)
@@ -128,39 +143,15 @@ class PairRecipe:
     def crop(self) -> int:  # rows and columns of the largest images
         return round_half_up(self.patch * self.scale_max)
 
-    def samples(self, images: Sequence, seed: int, length: int) -> Dataset:
-        return Pairs(images, self, seed, length)
-
-
-class Pair(NamedTuple):
-    """A whole image, its small version, and the random numbers of diffusion."""
-
-    lr: Tensor  # (3, p, p) in [0, 1]
-    coord: Tensor  # (h, w, 2)
-    cell: Tensor  # (2,)
-    target: Tensor  # (3, h, w) in [0, 1]
-    noise: Tensor  # (3, h, w), white
-    when: Tensor  # () in [0, 1), the place in the noise schedule
-
-
-class Pairs(Dataset):
-    """Whole `images`, cropped unless `images.whole`, and their small versions."""
-
-    def __init__(self, images: Sequence, recipe: PairRecipe, seed: int, length: int):
-        self.images, self.recipe, self.seed, self.length = images, recipe, seed, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Pair:
-        recipe = self.recipe
-        rows, cols = size = self.size_of_batch(index // recipe.batch)
-        rng = np.random.default_rng([self.seed, 6, index])
-        image = self.images[rng.integers(len(self.images))]
-        if not getattr(self.images, "whole", False):
-            image = random_crop(image, recipe.crop, rng, recipe.upright)
+    def sample(self, images: Sequence, seed: int, index: int, length: int) -> Pair:
+        """Sample `index` of a run of `length` samples."""
+        rows, cols = size = self.size_of_batch(seed, index // self.batch, length)
+        rng = np.random.default_rng([seed, 6, index])
+        image = images[rng.integers(len(images))]
+        if not getattr(images, "whole", False):
+            image = random_crop(image, self.crop, rng, self.upright)
         hr = resize(image, size)
-        lr = degrade(image, (recipe.patch, recipe.patch), recipe.noise, rng)
+        lr = degrade(image, (self.patch, self.patch), self.noise, rng)
         return Pair(
             lr=torch.from_numpy(lr).movedim(-1, 0) / 255,
             coord=make_coord(size),
@@ -170,14 +161,13 @@ class Pairs(Dataset):
             when=torch.tensor(rng.random(), dtype=torch.float32),
         )
 
-    def size_of_batch(self, batch: int) -> tuple[int, int]:
+    def size_of_batch(self, seed: int, batch: int, length: int) -> tuple[int, int]:
         """Rows and columns of the images of one batch."""
-        recipe = self.recipe
-        if batch * recipe.batch < recipe.fixed * self.length:
-            return recipe.crop, recipe.crop
-        rng = np.random.default_rng([self.seed, 5, batch])
-        side = recipe.patch * rng.uniform(1, recipe.scale_max)
-        aspect = recipe.stretch ** rng.uniform(-1, 1) if batch % 2 else 1
+        if batch * self.batch < self.fixed * length:
+            return self.crop, self.crop
+        rng = np.random.default_rng([seed, 5, batch])
+        side = self.patch * rng.uniform(1, self.scale_max)
+        aspect = self.stretch ** rng.uniform(-1, 1) if batch % 2 else 1
         rows, cols = side * aspect**0.5, side / aspect**0.5
         return round_half_up(rows), round_half_up(cols)
 

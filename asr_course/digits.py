@@ -22,7 +22,7 @@ DRAWN = 64  # rows and columns of the image
 class Characters(Sequence):
     """`count` drawn digits, (64, 64, 3) uint8."""
 
-    whole = True  # for `Pairs`: a digit is not cropped or turned
+    whole = True  # for PairRecipe: a digit is not cropped or turned
 
     def __init__(self, count: int, seed: int = 0):
         self.count, self.seed = count, seed

@@ -58,15 +58,6 @@ EDSR = "https://cv.snu.ac.kr/research/EDSR/benchmark.tar"
 BENCHMARK = Archive(EDSR, SHA256["benchmark"], "benchmark", "benchmark")
 SETS = {"div2k": (*VALID, TRAIN), "div2k-valid": VALID, "benchmark": (BENCHMARK,)}
 
-VALID_USE = "evaluate --model liif --data {0}/DIV2K_valid"
-TRAIN_USE = "train --model liif --preset paper --data {0}/DIV2K_train --out runs/div2k"
-BENCHMARK_USE = "evaluate --model liif --data {0}/benchmark/Set5 {0}/benchmark/Set14"
-USES = {  # commands to type afterwards; {0} is the folder
-    "div2k": (TRAIN_USE, VALID_USE),
-    "div2k-valid": (VALID_USE,),
-    "benchmark": (BENCHMARK_USE + " {0}/benchmark/B100 {0}/benchmark/Urban100",),
-}
-
 
 def download(archives: tuple[Archive, ...], folder: str | Path) -> None:
     """Bring archives into `folder`, unpacked; folders that are there are left alone.

@@ -5,7 +5,6 @@ refused in one sentence, before any work is done.
 """
 
 import os
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -40,29 +39,24 @@ def check_size(
         raise UserError("give either a scale or a size")
     rows, cols = lr_size
     if scale is not None:
-        if not isinstance(scale, Real) or not 1 <= scale < 1e6:
+        if not 1 <= scale < 1e6:
             raise UserError(
                 f"scale must be a number of 1 or more (and below 1e6), not {scale!r}; "
                 "use Pillow's resize() to shrink"
             )
         size = output_size(lr_size, float(scale))
-    pair = isinstance(size, list | tuple) and len(size) == 2
-    if not pair or not all(isinstance(n, Integral) and n > 0 for n in size):
+    h, w = map(int, size)  # NumPy's numbers may overflow
+    if h < rows or w < cols:
         raise UserError(
-            f"size must be two whole numbers above 0, rows x columns: {size}"
-        )
-    size = int(size[0]), int(size[1])  # NumPy's numbers may overflow
-    if size[0] < rows or size[1] < cols:
-        raise UserError(
-            f"size {size[0]}x{size[1]} is smaller than the picture's {rows}x{cols} "
+            f"size {h}x{w} is smaller than the picture's {rows}x{cols} "
             "(rows x columns); to shrink, use Pillow's resize()"
         )
-    if size[0] * size[1] > max_pixels:
+    if h * w > max_pixels:
         raise UserError(
-            f"{size[0]}x{size[1]} is more than {max_pixels} pixels; "
+            f"{h}x{w} is more than {max_pixels} pixels; "
             "choose a smaller output or raise the limit (--max-pixels)"
         )
-    return size
+    return h, w
 
 
 def upscale(
@@ -79,9 +73,9 @@ def upscale(
 
     Grey stays grey (also stored as RGB), 16-bit grey stays 16-bit; transparency is
     enlarged by Pillow's bicubic; colour profile, dpi and EXIF (not a TIFF's) are kept.
-    The model's device is used. on_progress: called with the fraction done. steps, seed:
-    for a generative model, see IDM.sample. UserError on a scale under 1, a size under
-    the picture's or one over `max_pixels`.
+    The model's device is used. on_progress: called with each part of the work, as a
+    fraction, once it is done. steps, seed: for a generative model, see IDM.sample.
+    UserError on a scale under 1, a size under the picture's or one over `max_pixels`.
     """
     image = open_image(image)
     colours, alpha = split_alpha(image)
@@ -93,7 +87,7 @@ def upscale(
         pixels = spread(pixels, alpha)
     grey = pixels.ndim == 2 or (pixels == pixels[..., :1]).all()
     lr = to_tensor(pixels).to(next(model.parameters()).device)
-    report = on_progress or (lambda done: None)
+    report = on_progress or (lambda part: None)
     enlarged = np.empty((rows, cols) if grey else (rows, cols, 3), pixels.dtype)
 
     def put(piece: Tensor, row: int = 0, col: int = 0) -> None:
@@ -105,16 +99,12 @@ def upscale(
         enlarged[row : row + h, col : col + w] = levels[..., 0] if grey else levels
 
     if model.is_generative:
-        sr = model.sample(
-            lr, (rows, cols), steps, seed, on_step=lambda k: report(k.done / steps)
-        )
-        put(sr[0])
+        how = {"on_step": lambda step: report(1 / steps)}
+        put(model.sample(lr, (rows, cols), steps, seed, **how)[0])
     else:
-        done = 0
         for row, col, piece in render_pieces(model, lr, (rows, cols)):
             put(piece, row, col)
-            done += piece.shape[1] * piece.shape[2]
-            report(done / (rows * cols))
+            report(piece[0].numel() / (rows * cols))
     result = Image.fromarray(enlarged)
     result = result if pixels.ndim == 2 else result.convert(colours.mode)
     if alpha:

@@ -41,12 +41,6 @@ ENCODER_OF = {  # by the first name that only this encoder has
     "encoder.layers.": "swinir",
     "encoder.head.": "edsr-baseline",
 }
-FAULTS = {  # by the first bytes of a file that torch cannot read
-    b"PK": "was cut, or is damaged; download it again",
-    b"<": "is a web page, not the file; download it again",
-    b"version https://git-lfs": "is a pointer of Git LFS; type `git lfs pull`",
-    b"": "is damaged, or no checkpoint; download it again",
-}
 
 
 def load_official(path: str | Path) -> nn.Module:
@@ -54,7 +48,11 @@ def load_official(path: str | Path) -> nn.Module:
 
     UserError if the file is another one, or its model cannot be built here.
     """
-    content = read_file(Path(path))
+    try:
+        content = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # damaged files lead to errors of any kind
+        why = "it is missing, damaged, a web page, or holds a program, which is not run"
+        raise UserError(f"{path} cannot be read: {why}; download it again") from error
     try:
         name, args, state = read_layout(content)
         state = from_official(state)
@@ -65,27 +63,7 @@ def load_official(path: str | Path) -> nn.Module:
     except Exception as error:  # other files lead to errors of any kind
         why = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
         raise UserError(f"{path} cannot be built here: {why}") from None
-    if key := not_finite(state):
-        raise UserError(f"{path} cannot be used: {key} holds NaN or infinity")
     return model.eval()
-
-
-def not_finite(state: State) -> str:
-    """The name of the first tensor that holds NaN or infinity, or ""."""
-    return next((key for key, value in state.items() if not value.isfinite().all()), "")
-
-
-def read_file(path: Path):
-    """What torch.save wrote, if it is tensors and plain values."""
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    try:
-        return torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # damaged files lead to errors of any kind
-        why = next(why for sign, why in FAULTS.items() if start.startswith(sign))
-        if program := re.search(r"GLOBAL (\S+)", str(error)):
-            why = f"is refused: it would run a program, {program[1]}"
-        raise UserError(f"{path} {why}") from None
 
 
 def read_layout(content) -> tuple[str, dict, State]:

@@ -31,7 +31,7 @@ from asr_course.checkpoints import (
     save_checkpoint,
     set_aside,
 )
-from asr_course.data import PairRecipe, Recipe
+from asr_course.data import PairRecipe, Recipe, Samples
 from asr_course.errors import Stopped, UserError
 from asr_course.schedule import Schedule
 
@@ -113,7 +113,7 @@ def train(
         if checkpoint and not resume and rank == 0:
             set_aside(checkpoint)
 
-        samples = recipe.samples(images, seed, schedule.steps * recipe.batch)
+        samples = Samples(images, recipe, seed, schedule.steps * recipe.batch)
         first, share = len(losses) * recipe.batch, recipe.batch // (pieces * processes)
         batches = load_pieces(samples, first, share, rank, processes, workers)
         words = progress if isinstance(progress, str) else None

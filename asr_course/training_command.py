@@ -2,7 +2,6 @@
 
 import ast
 import json
-import shlex
 from dataclasses import replace
 
 from asr_course import devices, images, weights
@@ -14,7 +13,7 @@ from asr_course.errors import Stopped, UserError
 from asr_course.models import METHODS, build
 from asr_course.presets import PRESETS, full_plan
 from asr_course.procedural import Procedural
-from asr_course.records import write_json
+from asr_course.records import started_by, write_json
 from asr_course.training import train
 
 
@@ -54,9 +53,9 @@ def run_train(args) -> int:
         why = f"{file} holds trained weights"
         raise UserError(f"{why}: choose another --out, or --resume its run")
     about = args.out / "run.json"  # what a card says and a checkpoint does not know
+    card = {"command": started_by(args.words), "terms": args.terms}
     if args.resume and about.exists():
-        for key, value in json.loads(about.read_text()).items():
-            setattr(args, key, value)
+        card |= json.loads(about.read_text())
     keys = ("seed", "device", "out", "resume", "save_every", "accumulate")
     how = {key: getattr(args, key) for key in keys}
     how["precision"] = args.precision or preset.precision
@@ -68,7 +67,7 @@ def run_train(args) -> int:
         stopped = error
     devices.leave_processes()
     if devices.is_main():
-        write_json(about, {"init": args.init, "terms": args.terms})
+        write_json(about, card)
     finished = weights.read_card(file).get("steps") if file.exists() else 0
     if stopped:
         message = str(stopped)
@@ -78,9 +77,8 @@ def run_train(args) -> int:
         set_aside(file)  # of a run that was extended
         recent = run.losses[-100:]
         loss = sum(recent) / len(recent)
-        card = {"data": data, "steps": run.steps, "seed": args.seed}
-        card |= {"terms": args.terms, f"final_{schedule.loss}": loss}
-        weights.save_weights(model, file, {**card, "command": command_of(args)})
+        card |= {"data": data, "steps": run.steps, "seed": args.seed}
+        weights.save_weights(model, file, card | {f"final_{schedule.loss}": loss})
         message = f"{file}: {run.steps} steps, {schedule.loss.upper()} {loss:.4f}"
         message += " over the last 100"
     if devices.is_main():
@@ -100,24 +98,3 @@ def parse_options(pairs: list[str]) -> dict:
         except (SyntaxError, ValueError):
             options[key] = text  # a word
     return options
-
-
-def command_of(args) -> str:
-    """The command of a training run, with the options that decide its result."""
-    words = ["--model", args.model, "--preset", args.preset]
-    words += ["--data", args.data.name] if args.data else []
-    words += ["--set", *args.set] if args.set else []
-    words += ["--digits"] if args.digits else []
-    for name in (
-        "encoder",
-        "init",
-        "steps",
-        "rate",
-        "schedule",
-        "loss",
-        "seed",
-        "precision",
-    ):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
-    return "python -m asr_course train " + shlex.join(words)

@@ -17,7 +17,7 @@ from asr_course.encoders import ENCODERS
 from asr_course.errors import UserError, choose
 from asr_course.images import write_whole
 from asr_course.models import METHODS, rename
-from asr_course.official import SUFFIXES, load_official, not_finite
+from asr_course.official import SUFFIXES, load_official
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "data" / "weights"
 
@@ -29,8 +29,8 @@ def save_weights(model: nn.Module, path: str | Path, card: dict) -> None:
     encoder is none of ENCODERS, because then the file could not be loaded.
     """
     path, state, config = Path(path), model.state_dict(), model.config
-    if key := not_finite(state):
-        why = f"{key} holds NaN or infinity; train again with a smaller rate"
+    if bad := [key for key, value in state.items() if not value.isfinite().all()]:
+        why = f"{bad[0]} holds NaN or infinity; train again with a smaller rate"
         raise UserError(f"{path} is not written: {why}")
     if config["encoder"] is None:
         why = "asr_course.encoders.ENCODERS has no such encoder; add it there"
@@ -68,7 +68,7 @@ def load_weights(path: str | Path, cls: type[nn.Module] | None = None) -> nn.Mod
     """The model in a .safetensors file, in eval mode on the CPU.
 
     cls: the class of a model of your own, where METHODS has none of its name. UserError
-    if the file does not fit the class, or holds NaN or infinity.
+    if the file does not fit the class.
     """
     config = read_card(path)["config"]
     also = f"; or load_weights(path, cls={config['name']}), a class of yours"
@@ -78,15 +78,12 @@ def load_weights(path: str | Path, cls: type[nn.Module] | None = None) -> nn.Mod
         key: tuple(value) if isinstance(value, list) else value
         for key, value in config["options"].items()
     }
-    state = rename(load_file(path))
     try:
         model = cls(encoder(), cls.Options(**options))
-        model.load_state_dict(state)
+        model.load_state_dict(rename(load_file(path)))
     except (TypeError, RuntimeError) as error:
         why = textwrap.shorten(str(error), 300)
         raise UserError(f"{path} does not fit {cls.__name__}: {why}") from None
-    if key := not_finite(state):
-        raise UserError(f"{path} cannot be used: {key} holds NaN or infinity")
     return model.eval()
 
 

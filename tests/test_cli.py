@@ -97,7 +97,9 @@ def test_evaluate_prints_a_table_and_writes_json(folder, weights, tmp_path, caps
     rows = [{**row, "method": "liif", "seed": None} for row in rows]
     assert json.loads(path.read_text()) == rows
     written = {str(p.relative_to(out)) for p in out.rglob("*.png")}
-    assert written == {f"tiny/photos/liif/x{s}/{name}.png" for s in scales for name in "ab"}
+    assert written == {
+        f"tiny/photos/liif/x{s}/{name}.png" for s in scales for name in "ab"
+    }
     assert set(os.listdir(tmp_path)) == {"out", "photos", "rows.json", weights.name}
 
 
@@ -143,8 +145,8 @@ def test_train_on_generated_images(tmp_path, capsys):
     assert (card["steps"], card["seed"], card["terms"]) == (3, 0, "mine")
     assert 0 < card["final_l1"] < 0.5
     assert card["command"] == (
-        "python -m asr_course train --model liif --preset smoke --steps 3 "
-        "--rate 0.0005 --schedule restarts --seed 0"
+        "python -m asr_course train --preset smoke --out run --steps 3 --rate 5e-4 "
+        "--schedule restarts --terms mine --device cpu"
     )
     assert card["config"]["encoder"] == DEFAULT_ENCODER[SMOKE.size]
     assert f"{path}: 3 steps, L1 {card['final_l1']:.4f}" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 import asr_course.data
 from asr_course.coords import make_cell, make_coord
-from asr_course.data import Folder, PairRecipe, Pairs, Patches, Recipe
+from asr_course.data import Folder, PairRecipe, Recipe, Samples, queries_of_batch
 from asr_course.digits import Characters
 from asr_course.errors import UserError
 from asr_course.images import resize
@@ -32,8 +32,8 @@ def images():
     return [picture(60, 50, seed) for seed in range(4)]
 
 
-def patches(images, recipe=RECIPE, length=100) -> Patches:
-    return Patches(images, recipe, 0, length)
+def patches(images, recipe=RECIPE, length=100) -> Samples:
+    return Samples(images, recipe, 0, length)
 
 
 # Purity
@@ -102,7 +102,7 @@ def checksum(sample) -> list[float]:
 def test_samples_of_a_seed_are_always_the_same(name):
     """In whatever order they are read. The numbers are of this code's first version."""
     recipe, images = PINNED[name]
-    samples, again = (recipe.samples(images, seed=5, length=40) for _ in range(2))
+    samples, again = (Samples(images, recipe, 5, 40) for _ in range(2))
     found = {index: checksum(samples[index]) for index in (0, 5, 37)}
     for index, expected in zip((37, 0, 5), CHECKSUMS[name], strict=True):
         assert checksum(again[index]) == found[index]
@@ -136,8 +136,8 @@ def test_samples_of_a_batch_share_all_but_the_picture(images):
 
 def test_scales_span_the_range():
     """400 draws of U(1, 4): mean 2.5 within three standard errors, both ends met."""
-    samples = patches([], Recipe(batch=3, patch=32, queries=1))
-    scales = np.array([samples.queries_of_batch(b)[0] / 32 for b in range(400)])
+    recipe = Recipe(batch=3, patch=32, queries=1)
+    scales = np.array([queries_of_batch(recipe, 0, b)[0] / 32 for b in range(400)])
     assert scales.min() < 1.05 and scales.max() > 3.95
     assert scales.min() >= 1 and scales.max() <= 4
     assert scales.mean() == pytest.approx(2.5, abs=3 * 3 / np.sqrt(12 * 400))
@@ -231,14 +231,13 @@ def test_crops_are_places_of_the_picture_in_eight_positions():
 PAIR = PairRecipe(batch=3, patch=6, scale_max=4, noise=0)
 
 
-def pairs(images, recipe=PAIR, length=30) -> Pairs:
-    return Pairs(images, recipe, 0, length)
+def pairs(images, recipe=PAIR, length=30) -> Samples:
+    return Samples(images, recipe, 0, length)
 
 
 def sizes(recipe: PairRecipe, batches: int, length: int) -> np.ndarray:
     """Rows and columns of some batches: (batches, 2)."""
-    samples = pairs([], recipe, length)
-    return np.array([samples.size_of_batch(b) for b in range(batches)])
+    return np.array([recipe.size_of_batch(0, b, length) for b in range(batches)])
 
 
 @pytest.mark.parametrize("stretch", [1, 2])

@@ -329,8 +329,6 @@ def test_variants_start_as_bilinear_and_all_of_them_trains(options):
     "options, words",
     [
         ({"width": 30}, "30 and 4"),
-        ({"layers": 0}, "above 0"),
-        ({"tokens": 0}, "above 0"),
         ({"diffusion": "heat"}, "choose from"),
     ],
 )

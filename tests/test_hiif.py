@@ -214,7 +214,7 @@ def test_variants_train_and_start_as_bilinear(options):
     "options, words",
     [
         ({"width": 30}, "multiple of heads"),
-        ({"levels": 0}, "above 0"),
+        ({"levels": 0.5}, "levels must be like 6"),
         ({"variant": "papr"}, "choose from"),
     ],
 )

@@ -96,7 +96,8 @@ def test_a_run_that_was_struck_ends_as_one_that_was_not(tmp_path):
     assert main([*TRAIN, "--out", str(out)]) == 0
     assert_same_run(out, whole)
     ours, theirs = (path / "liif.safetensors" for path in (out, whole))
-    assert read_card(ours) == read_card(theirs)
+    cards = [read_card(path) | {"command": ""} for path in (ours, theirs)]
+    assert cards[0] == cards[1]
     near(load_file(ours), load_file(theirs), 0)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from asr_course import build
 from asr_course.__main__ import launched, main
 from asr_course.checkpoints import read_checkpoint
-from asr_course.data import PairRecipe, Patches, Recipe
+from asr_course.data import PairRecipe, Recipe, Samples
 from asr_course.digits import Characters
 from asr_course.errors import Stopped, UserError
 from asr_course.models import METHODS
@@ -107,7 +107,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
     assert len(losses[0]) == STEPS and states[0]["plan"] == states[1]["plan"]
     near(*losses, atol=1e-5)
     models = [load_weights(out / "liif.safetensors") for out in (found, expected)]
-    samples = Patches([picture(97, 100, 9)], Recipe(patch=24, queries=512), 0, 16)
+    samples = Samples([picture(97, 100, 9)], Recipe(patch=24, queries=512), 0, 16)
     lr, coord, cell, _ = (x[None] for x in samples[0])
     near(*[model(lr, coord, cell) for model in models], atol=1e-3)
 
@@ -199,7 +199,7 @@ def test_a_batch_in_pieces_is_the_batch(name):
 def test_a_step_of_mixed_scales_is_one_on_the_mean_over_them():
     """DIINN's: one step of Adam on the mean of three losses, one for every scale."""
     torch.manual_seed(5)
-    model, samples = build("diinn", "tiny"), Patches([picture(40, 45)], MIXED, 0, 12)
+    model, samples = build("diinn", "tiny"), Samples([picture(40, 45)], MIXED, 0, 12)
     optimizer = torch.optim.Adam(model.parameters(), lr=Schedule(1, 1e-3)(0))
     losses, scales = [], []
     for part in range(3):

@@ -20,7 +20,7 @@ from asr_course.checkpoints import (
     run_plan,
     save_checkpoint,
 )
-from asr_course.data import PairRecipe, Pairs, Patches, Recipe
+from asr_course.data import PairRecipe, Recipe, Samples
 from asr_course.digits import Characters
 from asr_course.errors import Stopped, UserError
 from asr_course.procedural import Procedural
@@ -139,7 +139,7 @@ def copy(model) -> dict:
 @pytest.mark.parametrize("schedule", [COSINE, HALVE], ids=lambda s: s.shape)
 def test_train_is_plain_adam(schedule, loss):
     schedule = replace(schedule, loss=loss)
-    samples = Patches(IMAGES, RECIPE, 0, 2 * STEPS)
+    samples = Samples(IMAGES, RECIPE, 0, 2 * STEPS)
     losses, weights = by_hand(fresh(), samples, schedule)
     found = run(schedule)
     assert found.losses == losses
@@ -147,7 +147,7 @@ def test_train_is_plain_adam(schedule, loss):
 
 
 def test_the_error_is_the_output_minus_the_truth():
-    model, batch = fresh(), together([Patches(IMAGES, RECIPE, 0, 2)[0]])
+    model, batch = fresh(), together([Samples(IMAGES, RECIPE, 0, 2)[0]])
     output = model(batch.lr, batch.coord, batch.cell)
     assert torch.equal(model.error(model, batch), output - batch.target)
 
@@ -155,7 +155,7 @@ def test_the_error_is_the_output_minus_the_truth():
 @pytest.mark.parametrize("options", [{}, {"target": "v"}, {"condition": "concat-edsr"}])
 def test_training_an_idm_is_plain_adam_on_its_error(options):
     schedule, model = Schedule(steps=4, rate=2e-3), fresh("idm", **options)
-    samples = Pairs(DIGITS, PAIRS, 0, 8)
+    samples = Samples(DIGITS, PAIRS, 0, 8)
     losses, weights = by_hand(fresh("idm", **options), samples, schedule)
     assert run(schedule, DIGITS, PAIRS, model).losses == losses
     assert_same_state(model.state_dict(), weights[-1])
@@ -176,7 +176,7 @@ def test_seeds_matter():
 def test_training_learns():
     """40 steps at one size; measured over four seeds: 0.28 to 0.31 of the error."""
     recipe, images = Recipe(4, 16, 128, scale_min=2, scale_max=2), Procedural(1)
-    model, probe = fresh(skip=False), recipe.samples(images, 9, 64)
+    model, probe = fresh(skip=False), Samples(images, recipe, 9, 64)
     batch = together([probe[k] for k in range(0, 64, 4)])
     before = model.error(model, batch).abs().mean().item()
     run(Schedule(40, rate=2e-3, warmup=10), images, recipe, model)
@@ -230,7 +230,7 @@ def test_without_out_nothing_is_written_and_an_interrupt_is_raised(
 ):
     """After the step: the model is that of a run of so many steps."""
     monkeypatch.chdir(tmp_path)
-    model, samples = fresh(), Patches(IMAGES, RECIPE, 0, 2 * STEPS)
+    model, samples = fresh(), Samples(IMAGES, RECIPE, 0, 2 * STEPS)
     with pytest.raises(KeyboardInterrupt, match="step 7 of 15; nothing was saved"):
         run(model=model, save_every=0, on_step=Stop(7))
     _, weights = by_hand(fresh(), samples, COSINE)
@@ -423,7 +423,7 @@ def test_checkpoints_of_the_first_edition_are_renamed(tmp_path):
 def test_the_running_mean_is_that_of_all_weights_so_far(averaged):
     """It keeps 1/11, 2/12, 3/13 ... of what it was, and 0.3 from the fifth step on."""
     mean = copy(fresh("idm"))
-    losses, weights = by_hand(fresh("idm"), Pairs(DIGITS, PAIRS, 0, 16), AVERAGED)
+    losses, weights = by_hand(fresh("idm"), Samples(DIGITS, PAIRS, 0, 16), AVERAGED)
     for step, state in enumerate(weights, start=1):
         decay = min(0.3, step / (step + 10))
         for key, value in state.items():

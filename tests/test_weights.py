@@ -56,15 +56,12 @@ def test_an_encoder_that_has_no_name_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_weights_that_are_not_finite_are_refused_both_ways(weights, value):
+def test_weights_that_are_not_finite_are_not_written(weights, value):
     model, before = tiny(), weights.read_bytes()
     model.encoder.head.bias.data[0] = value
     with pytest.raises(UserError, match="encoder.head.bias holds NaN"):
         save_weights(model, weights, {})
     assert weights.read_bytes() == before
-    rewrite(weights, {"encoder.head.bias": torch.full((24,), value)})
-    with pytest.raises(UserError, match="encoder.head.bias holds NaN"):
-        load_weights(weights)
 
 
 def test_names_and_files(weights, monkeypatch):

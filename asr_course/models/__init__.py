@@ -50,29 +50,12 @@ def build(name: str, size="laptop", encoder: str | None = None, **options) -> nn
     kinds = get_type_hints(cls.Options)
     for key, value in options.items():
         choose(f"option of {name}", key, kinds)
-        options[key] = check_option(key, kinds[key], value)
+        usual = getattr(chosen, key)
+        if isinstance(usual, str):
+            choose(key, value, get_args(kinds[key]))  # of a Literal
+        elif type(value) is not type(usual):
+            raise UserError(f"{key} must be like {usual!r}, not {value!r}")
     return cls(ENCODERS[encoder](), replace(chosen, **options))
-
-
-def check_option(key: str, kind, value):
-    """`value` if it is of `kind`, a type hint; UserError says what is wanted."""
-
-    def natural(x) -> bool:
-        return type(x) is int and x > 0
-
-    fits = {
-        bool: isinstance(value, bool),
-        int: natural(value),
-        float: type(value) in (int, float) and 0 <= value < 1,
-        tuple[int, ...]: isinstance(value, list | tuple) and all(map(natural, value)),
-    }
-    wanted = {bool: "True or False", int: "a whole number above 0"}
-    wanted |= {float: "a number in [0, 1)", tuple[int, ...]: "widths such as (64, 64)"}
-    if kind not in fits:
-        return choose(key, value, get_args(kind))  # a Literal
-    if not fits[kind]:
-        raise UserError(f"{key} must be {wanted[kind]}, not {value!r}")
-    return tuple(value) if isinstance(value, list) else value
 
 
 def variant(model: nn.Module, **options) -> nn.Module:
