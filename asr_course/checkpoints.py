@@ -73,10 +73,10 @@ def differences(there: dict, here: dict, before: str = "") -> list[str]:
 
 
 def own_checkpoint(path: Path, plan: str, resume: bool) -> dict | None:
-    """The state in a checkpoint of the run with this plan; its steps may have grown.
+    """The state to resume in a checkpoint of this plan, whose steps may have grown.
 
-    None for a finished run of another plan that is not to be resumed. Else another
-    run's checkpoint is a UserError, and so is, without `resume`, that of a stopped run.
+    None for a finished run that is not to be resumed. UserError on another run's
+    checkpoint, and without `resume` on that of a stopped run.
     """
     state, here = read_checkpoint(path), json.loads(plan)
     there, steps = json.loads(state["plan"]), here["schedule"]["steps"]
@@ -84,15 +84,15 @@ def own_checkpoint(path: Path, plan: str, resume: bool) -> dict | None:
     if resume and steps > there["schedule"]["steps"]:
         there["schedule"]["steps"] = steps
     found = differences(there, here)
-    if found and finished and not resume:
+    if resume and not found:
+        return state
+    if finished and not resume:
         return None
-    if found or not (finished or resume):
-        what = f"another run ({'; '.join(found[:3])})" if found else "this run"
-        raise UserError(
-            f"{path} holds {state['step']} steps of {what}: resume it as it began, "
-            "choose another folder, or delete it"
-        )
-    return state
+    what = f"another run ({'; '.join(found[:3])})" if found else "this run"
+    raise UserError(
+        f"{path} holds {state['step']} steps of {what}: resume it as it began, "
+        "choose another folder, or delete it"
+    )
 
 
 def set_aside(path: Path) -> None:
@@ -103,17 +103,11 @@ def set_aside(path: Path) -> None:
 
 
 def load_state(state: dict, model, optimizer, scaler, mean) -> list[float]:
-    """Put the state of a run back; returns its losses. UserError if it does not fit."""
-    try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        for key in mean:
-            mean[key].copy_(state["mean"][key])
-        if state.get("scaler"):  # only fp16 has one, and the precision may change
-            scaler.load_state_dict(state["scaler"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"the checkpoint lacks what its plan needs ({str(error)[:80]}); "
-            "delete it to start anew"
-        ) from None
+    """Put the state of a run back; returns its losses."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    for key in mean:
+        mean[key].copy_(state["mean"][key])
+    if state.get("scaler"):  # only fp16 has one, and the precision may change
+        scaler.load_state_dict(state["scaler"])
     return state["losses"]

@@ -21,8 +21,6 @@ BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
 
 def run_upscale(args) -> int:
     """Of several pictures, those that fail are named and left out; exit code 2 then."""
-    if not 1 <= args.quality <= 100:
-        raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
     files, several = files_to_enlarge(args.input, args.output)
     only = None
     if not several:  # before the model is read
@@ -94,7 +92,7 @@ def run_evaluate(args) -> None:
         left_out = dict(data.left_out)
         for protocol, scale in product(args.protocol, args.scales):
             data.scorable(scale, protocol)  # refused before anything is scored
-            left_out |= data.too_small([scale], protocol)
+            left_out |= data.too_small(scale, protocol)
         count = len(data.sizes) + len(data.left_out)
         report_left_out(data.folder, left_out, count)
     rows = []

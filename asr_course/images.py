@@ -59,7 +59,8 @@ def open_image(source) -> Image.Image:
             image.load()
             if image.mode == "F":
                 raise ValueError("its pixels are floats; save it as an 8-bit PNG")
-            if image.mode == "I" and not in_16_bits(*image.getextrema()):
+            low, high = image.getextrema() if image.mode == "I" else (0, 0)
+            if low < 0 or high > 65535:
                 raise ValueError("its pixels are no 16-bit levels; save it as a PNG")
             if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0:
                 image = Image.fromarray(65535 - np.asarray(image))  # white is 0
@@ -72,11 +73,6 @@ def open_image(source) -> Image.Image:
         unknown = isinstance(error, UnidentifiedImageError)
         why = "no format that Pillow knows; save it as a PNG" if unknown else error
         raise UserError(f"cannot read {name}: {why}") from None
-
-
-def in_16_bits(least: int, largest: int) -> bool:
-    """Whether these levels are those of a 16-bit image."""
-    return least >= 0 and largest <= 65535
 
 
 def read_pixels(source) -> np.ndarray:

@@ -130,28 +130,23 @@ class Benchmark:
             self.sizes = {Path(name): x.shape[:2] for name, x in source.items()}
             self.left_out = {}
         else:
-            self.name, self.folder, self.pixels = (
-                images.name_of(source),
-                Path(source),
-                {},
-            )
+            self.folder, self.pixels = Path(source), {}
             self.sizes, self.left_out = images.list_images(source)
 
-    def too_small(self, scales, protocol: str) -> dict[str, str]:
-        """{name: why} of images that are nothing but border at one of the scales."""
+    def too_small(self, scale: float, protocol: str) -> dict[str, str]:
+        """{name: why} of images that are nothing but border at a scale."""
         small = {}
         for path, size in self.sizes.items():
-            for scale in scales:
-                inner = round_half_up(min(low_resolution_size(size, scale)) * scale)
-                if inner <= 2 * borders(scale, protocol)[1]:
-                    small[path.name] = "{}x{}, too small for x{:g}".format(*size, scale)
+            inner = round_half_up(min(low_resolution_size(size, scale)) * scale)
+            if inner <= 2 * borders(scale, protocol)[1]:
+                small[path.name] = "{}x{}, too small for x{:g}".format(*size, scale)
         return small
 
     def scorable(self, scale: float, protocol: str) -> list[Path]:
         """The images to score at a scale. UserError if none, or if LR files misfit."""
         if not 1 <= scale < math.inf:
             raise UserError(f"scale must be a number of 1 or more, not {scale}")
-        small = self.too_small([scale], protocol)
+        small = self.too_small(scale, protocol)
         paths = [path for path in self.sizes if path.name not in small]
         if not paths:
             raise UserError(f"{self.folder} has no image large enough for x{scale:g}")
@@ -227,17 +222,13 @@ def evaluate(
             if grey == "grey" and (truth == truth[:1]).all():
                 sr, truth = sr.mean(0, keepdim=True), truth.mean(0, keepdim=True)
             scored.append({"image": path.name, **score(sr, truth, scale, protocol)})
-        about = {
-            "model": name,
-            "data": images.name_of(benchmark.folder),
-            "scale": scale,
-        }
-        about |= {"protocol": protocol, "grey": grey}
+        about = {"model": name, "data": images.name_of(benchmark.folder)}
+        about |= {"scale": scale, "protocol": protocol, "grey": grey}
         low = benchmark.low_folder(scale) if protocol == "liif" else None
         about["lr"] = "/".join(low.parts[-2:]) if low else "made"
         means = {key: float(np.mean([row[key] for row in scored])) for key in COLUMNS}
         rows.append({**about, **means, "images": len(scored)})
-        if left_out := [*benchmark.left_out, *benchmark.too_small([scale], protocol)]:
+        if left_out := [*benchmark.left_out, *benchmark.too_small(scale, protocol)]:
             rows[-1]["left_out"] = left_out
         if per_image:
             rows += [{**about, **row, "images": 1} for row in scored]

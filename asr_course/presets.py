@@ -6,7 +6,7 @@ less than 15 minutes on a small GPU. paper: each paper's own recipe, days.
 
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -87,24 +87,33 @@ PAPER_RECIPES = {
     "idm": Plan("paper", FACES, Schedule(1_500_000, 1e-4, "stages", 0)),
 }
 
+SMOKE = Plan("tiny", PATCHES_8, Schedule(80, 3e-3), 8)
 SMOKE_DIGITS = Plan("tiny", DIGITS_8, Schedule(60, 2e-3, average=0.9), 100_000)
-LAPTOP_PAIR = Plan("tiny", PATCHES_8, Schedule(200, 3e-3))
-LAPTOP_DEEP_PAIR = Plan("tiny", PATCHES_8, Schedule(200, 1e-3))
-LAPTOP_DIGITS_PAIR = Plan("tiny", DIGITS, Schedule(300, 2e-3, average=0.99), 100_000)
 # A step takes about 0.6 TFLOP with each of the papers' decoders, so that 12,000 are 12
 # minutes at 10 TFLOP/s (docs/training.md has the sum).
 QUICK = Plan("paper", Recipe(), Schedule(12_000, 4e-4, warmup=300), 200)
 QUICK_DIGITS = Plan("laptop", DIGITS, Schedule(12_000, average=0.999), 100_000)
 PAPER_PAIR = Plan("paper", Recipe(), Schedule(100_000, 1e-4, "halve"), 800)
-PAPER_DIGITS = Plan("laptop", DIGITS, Schedule(18_000, average=0.999), 100_000)
+LONG_DIGITS = Plan("laptop", DIGITS, Schedule(18_000, average=0.999), 100_000)
+LAPTOP = Preset(
+    lesson=Plan("tiny", PATCHES_8, Schedule(800, 3e-3)),
+    pair=Plan("tiny", PATCHES_8, Schedule(200, 3e-3)),
+    full=Plan("laptop", PATCHES, Schedule(3000, 1e-3), 400),
+    deep=Plan("tiny", PATCHES_8, Schedule(600, 1e-3)),
+    deep_pair=Plan("tiny", PATCHES_8, Schedule(200, 1e-3)),
+    digits=Plan("tiny", DIGITS, Schedule(600, 2e-3, average=0.99), 100_000),
+    digits_pair=Plan("tiny", DIGITS, Schedule(300, 2e-3, average=0.99), 100_000),
+    digits_full=LONG_DIGITS,
+    photographs=Plan("laptop", PHOTOGRAPHS, Schedule(6000, average=0.999)),
+)
 WORKERS = min(8, os.cpu_count() or 1)  # processes that load pictures
 
 # size, data, schedule (steps, rate, ...), pictures
 PRESETS = {
     "smoke": Preset(
-        lesson=Plan("tiny", PATCHES_8, Schedule(80, 3e-3), 8),
+        lesson=SMOKE,
         pair=Plan("tiny", PATCHES_8, Schedule(6, 3e-3), 8),
-        full=Plan("tiny", PATCHES_8, Schedule(80, 3e-3), 8),
+        full=SMOKE,
         deep=Plan("tiny", PATCHES_8, Schedule(100, 1.5e-3), 8),
         deep_pair=Plan("tiny", PATCHES_8, Schedule(6, 1e-3), 8),
         digits=SMOKE_DIGITS,
@@ -115,25 +124,13 @@ PRESETS = {
         sampling=4,
         side=96,
     ),
-    "laptop": Preset(
-        lesson=Plan("tiny", PATCHES_8, Schedule(800, 3e-3)),
-        pair=LAPTOP_PAIR,
-        full=Plan("laptop", PATCHES, Schedule(3000, 1e-3), 400),
-        deep=Plan("tiny", PATCHES_8, Schedule(600, 1e-3)),
-        deep_pair=LAPTOP_DEEP_PAIR,
-        digits=Plan("tiny", DIGITS, Schedule(600, 2e-3, average=0.99), 100_000),
-        digits_pair=LAPTOP_DIGITS_PAIR,
-        digits_full=Plan("laptop", DIGITS, Schedule(18_000, average=0.999), 100_000),
-        photographs=Plan("laptop", PHOTOGRAPHS, Schedule(6000, average=0.999)),
-    ),
-    "gpu": Preset(
+    "laptop": LAPTOP,
+    "gpu": replace(  # pairs as on a laptop
+        LAPTOP,
         lesson=QUICK,
-        pair=LAPTOP_PAIR,
         full=QUICK,
         deep=QUICK,
-        deep_pair=LAPTOP_DEEP_PAIR,
         digits=QUICK_DIGITS,
-        digits_pair=LAPTOP_DIGITS_PAIR,
         digits_full=QUICK_DIGITS,
         photographs=Plan("laptop", PHOTOGRAPHS, Schedule(12_000, average=0.999)),
         precision="auto",
@@ -145,8 +142,8 @@ PRESETS = {
         full=LIIF,
         deep=LIIF,
         deep_pair=PAPER_PAIR,
-        digits=PAPER_DIGITS,
-        digits_pair=PAPER_DIGITS,
+        digits=LONG_DIGITS,
+        digits_pair=LONG_DIGITS,
         digits_full=Plan("paper", DIGITS, Schedule(18_000, average=0.999), 100_000),
         photographs=PAPER_RECIPES["idm"],
         precision="auto",

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -76,20 +75,14 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"
 
 
-@cache
-def paper_table() -> tuple[dict[str, str], ...]:
-    """All rows of data/paper_results.csv, read once."""
-    with open(PAPERS, newline="") as file:
-        return tuple(csv.DictReader(file))
-
-
 def paper_rows(**where: str) -> list[dict[str, str]]:
     """Rows of data/paper_results.csv whose columns hold these values.
 
     Columns: paper, method, encoder, train_set, dataset, channel, scale, metric, value.
     """
-    rows = paper_table()
-    return [dict(row) for row in rows if all(row[k] == v for k, v in where.items())]
+    with open(PAPERS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row[k] == v for k, v in where.items())]
 
 
 def paper_values(method: str, encoder: str, data: str, channel: str) -> dict:

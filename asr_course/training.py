@@ -100,7 +100,7 @@ def train(
         if schedule.average:
             mean = {key: value.clone() for key, value in model.state_dict().items()}
         state = model, optimizer, scaler, mean
-        if resume and before:
+        if before:
             losses = load_state(before, *state)
             if before["plan"] != plan and rank == 0:
                 print(f"more steps: {schedule.steps}; the rate follows them from here")

@@ -50,18 +50,13 @@ def read_card(path: str | Path) -> dict:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if "config" not in metadata:
-        raise UserError(
-            f"{path} does not say which model it holds; save_weights() does"
-        )
-    try:
         config = json.loads(metadata["config"])
-        config["name"], config["encoder"], config["options"]  # all there?
         return {"config": config, **json.loads(metadata.get("card", "{}"))}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has a damaged description: {error}") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    except KeyError:
+        why = "does not say which model it holds; save_weights() does"
+        raise UserError(f"{path} {why}") from None
 
 
 def load_weights(path: str | Path, cls: type[nn.Module] | None = None) -> nn.Module:

@@ -328,7 +328,7 @@ def test_variants_start_as_bilinear_and_all_of_them_trains(options):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"width": 30}, "30 and 4"),
+        ({"width": 30}, "width 30 is no multiple"),
         ({"diffusion": "heat"}, "choose from"),
     ],
 )

@@ -426,9 +426,9 @@ def test_images_in_memory_are_scored_like_files(folder):
 def test_too_small_is_what_has_nothing_inside_its_border(scale, side, fits):
     """The border is ceil(s) + 6 wide; at x2.5, 19 and 20 become 18 and 20 pixels."""
     benchmark = Benchmark({"a": picture(side, 60), "b": picture(60, 61)})
-    assert list(benchmark.too_small([1, scale], "liif")) == ([] if fits else ["a"])
+    assert list(benchmark.too_small(scale, "liif")) == ([] if fits else ["a"])
     assert len(benchmark.scorable(scale, "liif")) == 1 + fits
-    assert benchmark.too_small([scale], "diinn") == {}
+    assert benchmark.too_small(scale, "diinn") == {}
     rows = evaluate(None, benchmark.pixels, [scale])
     assert rows[0].get("left_out") == (None if fits else ["a"])
     assert math.isfinite(rows[0]["psnr_rgb"])

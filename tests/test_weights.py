@@ -85,10 +85,9 @@ def rewrite(path, tensors: dict, **metadata) -> None:
     save_file(state, path, metadata)
 
 
-@pytest.mark.parametrize("config", ["not JSON", '{"name": "liif", "options": {}}'])
-def test_a_damaged_description_is_reported(weights, config):
-    rewrite(weights, {}, config=config)
-    with pytest.raises(UserError, match="damaged description"):
+def test_a_damaged_description_is_reported(weights):
+    rewrite(weights, {}, config="not JSON")
+    with pytest.raises(UserError, match="cannot be read"):
         load_weights(weights)
 
 

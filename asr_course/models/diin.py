@@ -62,10 +62,8 @@ class DIINOptions:
 
     def __post_init__(self):
         if self.width % 4 or self.width % self.reduction:
-            raise UserError(
-                "width must be a multiple of 4 and of reduction, "
-                f"not {self.width} and {self.reduction}"
-            )
+            both = f"4 and of reduction, {self.reduction}"
+            raise UserError(f"width {self.width} is no multiple of {both}")
 
 
 class DIIN(ImplicitModel):

@@ -55,9 +55,7 @@ class HIIFOptions:
 
     def __post_init__(self):
         if self.width % self.heads:
-            raise UserError(
-                f"width must be a multiple of heads, not {self.width} and {self.heads}"
-            )
+            raise UserError(f"width {self.width} is no multiple of heads, {self.heads}")
 
 
 def digits(place: Tensor, levels: int) -> Tensor:
