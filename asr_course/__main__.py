@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     tr("--encoder", help="an encoder other than the preset's")
     tr("--steps", type=int)
     tr("--rate", type=float, help="learning rate, instead of the preset's")
-    tr("--schedule", choices=SHAPES)
+    tr("--schedule", choices=SHAPES, dest="shape")
     tr("--loss", choices=["l1", "l2"])
     tr("--seed", type=int, default=0)
     tr("--terms", default="not stated; those of the training images apply")

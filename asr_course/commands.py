@@ -49,12 +49,6 @@ def run_upscale(args) -> int:
     return 2 if failed else 0
 
 
-def check_outputs(args, *files: Path | None) -> None:
-    """UserError unless all of these can be written, and are new or may be replaced."""
-    for file in filter(None, files):
-        images.check_place(file, args.overwrite)
-
-
 def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
     """One line: which of the `count` images of a folder are not used, and why."""
     if left_out and devices.is_main():
@@ -81,7 +75,8 @@ def check_save(args) -> None:
 
 
 def run_evaluate(args) -> None:
-    check_outputs(args, args.json, args.record)
+    for file in filter(None, (args.json, args.record)):
+        images.check_place(file, args.overwrite)
     if args.save:
         check_save(args)
     names = [name for name in args.model if name != "bicubic"]
@@ -132,7 +127,8 @@ def format_rows(rows: list[dict]) -> str:
 
 
 def run_profile(args) -> None:
-    check_outputs(args, args.json, args.plot)
+    for file in filter(None, (args.json, args.plot)):
+        images.check_place(file, args.overwrite)
     device = devices.pick_device(args.device)
     names = list(METHODS) if args.all else args.model
     sizes = args.size or (["paper", "laptop"] if args.all else ["paper"])

@@ -6,8 +6,6 @@ and has `channels`, the length of a latent code, and `radius`, how many pixels a
 latent code can still see. Letters: B batch, C channels, H W rows and columns, G growth.
 """
 
-from functools import cache
-
 import torch
 from torch import Tensor, nn
 
@@ -91,26 +89,19 @@ class RDN(nn.Module):
 
 ENCODERS = {
     "edsr-baseline": lambda: EDSR(blocks=16, channels=64),
-    "rdn": RDN,
-    "swinir": SwinIR,
     "edsr-laptop": lambda: EDSR(blocks=8, channels=48),
     "edsr-tiny": lambda: EDSR(blocks=4, channels=24),
+    "rdn": RDN,
+    "swinir": SwinIR,
 }
 
 
 def encoder_name(encoder: nn.Module) -> str | None:
     """The key of ENCODERS whose tensors have these names and shapes, or None."""
+
+    def shapes(module: nn.Module) -> dict[str, torch.Size]:
+        return {key: value.shape for key, value in module.state_dict().items()}
+
     own = shapes(encoder)
-    return next((name for name in ENCODERS if known_shapes(name) == own), None)
-
-
-def shapes(module: nn.Module) -> dict[str, torch.Size]:
-    """The shapes of a module's tensors, by name."""
-    return {key: value.shape for key, value in module.state_dict().items()}
-
-
-@cache
-def known_shapes(name: str) -> dict[str, torch.Size]:
-    """The shapes of an encoder in ENCODERS."""
     with torch.device("meta"):  # no memory, no random numbers
-        return shapes(ENCODERS[name]())
+        return next((k for k, make in ENCODERS.items() if shapes(make()) == own), None)

@@ -17,7 +17,8 @@ from asr_course.coords import output_size
 from asr_course.errors import UserError
 from asr_course.images import (
     SUFFIXES,
-    check_image_file,
+    TRANSPARENT,
+    check_place,
     image_files,
     open_image,
     to_tensor,
@@ -159,5 +160,9 @@ def check_target(source: Path, target: Path, overwrite: bool) -> Image.Image:
     image = open_image(source)
     if target.exists() and target.samefile(source):
         raise UserError(f"{target} is the picture itself: choose another place")
-    check_image_file(target, image.has_transparency_data, overwrite)
+    transparent = image.has_transparency_data
+    if target.suffix.lower() not in (TRANSPARENT if transparent else SUFFIXES):
+        why = "the image has transparency" if transparent else "no known image format"
+        raise UserError(f"cannot write {target}: {why}; end its name in .png")
+    check_place(target, overwrite)
     return image

@@ -133,14 +133,6 @@ def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
     write_whole(path, file.getvalue())
 
 
-def check_image_file(path: Path, transparent: bool, overwrite: bool) -> None:
-    """UserError unless an image, perhaps a transparent one, can be written there."""
-    if Path(path).suffix.lower() not in (TRANSPARENT if transparent else SUFFIXES):
-        why = "the image has transparency" if transparent else "no known image format"
-        raise UserError(f"cannot write {path}: {why}; end its name in .png")
-    check_place(path, overwrite)
-
-
 def check_place(path: str | Path, overwrite: bool = False) -> None:
     """UserError unless a file can be written there, and is new or may be replaced."""
     path = Path(path)

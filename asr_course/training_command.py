@@ -3,6 +3,7 @@
 import ast
 import json
 from dataclasses import replace
+from statistics import fmean
 
 from asr_course import devices, images, weights
 from asr_course.checkpoints import set_aside
@@ -21,20 +22,19 @@ def run_train(args) -> int:
     devices.spare_threads()
     if args.data and args.digits:
         raise UserError("give either --data or --digits")
+    if args.init and args.resume:
+        raise UserError("--resume goes on from its own checkpoint: leave --init out")
     is_generative = METHODS[args.model].is_generative
     digits = args.digits or (is_generative and not args.data)
     preset = PRESETS[args.preset]
     plan = full_plan(preset, args.model, digits, args.encoder)
-    asked = {"steps": args.steps, "rate": args.rate, "loss": args.loss}
-    asked["shape"] = args.schedule
+    asked = {key: getattr(args, key) for key in ("steps", "rate", "shape", "loss")}
     asked = {key: value for key, value in asked.items() if value is not None}
     schedule = replace(plan.schedule, **asked)
     devices.set_seed(args.seed)
     options = {"largest": int(plan.recipe.scale_max)} if is_generative else {}
     options |= parse_options(args.set)
     model = build(args.model, plan.size, args.encoder, **options)
-    if args.init and args.resume:
-        raise UserError("--resume goes on from its own checkpoint: leave --init out")
     if args.init:
         weights.start_from(model, args.init)
     if digits:
@@ -57,33 +57,27 @@ def run_train(args) -> int:
     if args.resume and about.exists():
         card |= json.loads(about.read_text())
     keys = ("seed", "device", "out", "resume", "save_every", "accumulate")
-    how = {key: getattr(args, key) for key in keys}
+    how = {key: getattr(args, key) for key in keys} | {"workers": preset.workers}
     how["precision"] = args.precision or preset.precision
-    how["workers"] = preset.workers
-    stopped = None
     try:
         run = train(model, pictures, plan.recipe, schedule, progress=True, **how)
     except Stopped as error:
-        stopped = error
+        run, message = None, str(error)
     devices.leave_processes()
-    if devices.is_main():
-        write_json(about, card)
-    finished = weights.read_card(file).get("steps") if file.exists() else 0
-    if stopped:
-        message = str(stopped)
-    elif finished == run.steps:
+    if not devices.is_main():
+        return 0 if run else 130
+    write_json(about, card)
+    if run and file.exists() and weights.read_card(file).get("steps") == run.steps:
         message = f"{file}: nothing left to do"
-    elif devices.is_main():
+    elif run:
         set_aside(file)  # of a run that was extended
-        recent = run.losses[-100:]
-        loss = sum(recent) / len(recent)
+        loss = fmean(run.losses[-100:])
         card |= {"data": data, "steps": run.steps, "seed": args.seed}
         weights.save_weights(model, file, card | {f"final_{schedule.loss}": loss})
         message = f"{file}: {run.steps} steps, {schedule.loss.upper()} {loss:.4f}"
         message += " over the last 100"
-    if devices.is_main():
-        print(message)
-    return 130 if stopped else 0
+    print(message)
+    return 0 if run else 130
 
 
 def parse_options(pairs: list[str]) -> dict:

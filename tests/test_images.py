@@ -256,7 +256,6 @@ def test_save_image_loses_nothing(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
 def test_save_image_keeps_transparency(tmp_path, mode, suffix):
     path = tmp_path / f"out{suffix}"
-    images.check_image_file(path, transparent=True, overwrite=False)
     images.save_image(see_through(mode), path)
     alpha = images.open_image(path).convert("RGBA").getchannel("A")
     assert np.array_equal(alpha, picture(12, 17, seed=1)[..., 1])
