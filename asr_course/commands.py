@@ -57,17 +57,9 @@ def report_left_out(folder: Path, left_out: dict[str, str], count: int) -> None:
         print(f"note: {len(names)} of {count} images in {folder} left out: {shown}")
 
 
-def check_new(folder: Path, overwrite: bool) -> None:
-    """UserError unless a folder can be written into, and is empty or may be used."""
-    images.check_place(folder / "new", overwrite=True)
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        why = f"{folder} is not empty"
-        raise UserError(f"{why}: choose another folder, or add --overwrite")
-
-
 def check_save(args) -> None:
     """UserError unless outputs can be saved, each in a place of its own."""
-    check_new(args.save, args.overwrite)
+    images.check_place(args.save, args.overwrite)
     data = [images.name_of(folder) for folder in args.data]
     for names in ([Path(name).stem for name in args.model], data):
         if len(set(names)) < len(names):
@@ -157,7 +149,7 @@ def run_profile(args) -> None:
 
 
 def run_export(args) -> None:
-    check_new(args.out, args.overwrite)
+    images.check_place(args.out, args.overwrite)
     path, card = weights.find_weights(args.model), {"opset": OPSET, "meaning": MEANING}
     card["weights"] = (
         "matrices float16, computed with as float32" if args.half else "float32"

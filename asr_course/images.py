@@ -134,12 +134,14 @@ def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
 
 
 def check_place(path: str | Path, overwrite: bool = False) -> None:
-    """UserError unless a file can be written there, and is new or may be replaced."""
+    """UserError unless a file, or files in a folder, can be written there, and it is
+    new, empty or may be replaced."""
     path = Path(path)
-    if path.is_file() and not overwrite:
+    if (any(path.iterdir()) if path.is_dir() else path.exists()) and not overwrite:
         raise UserError(f"{path} exists: choose another name, or add --overwrite")
-    folder = next(parent for parent in path.parents if parent.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    folder = path.parent if path.is_file() else path
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"cannot write {path}: choose another place")
 
 

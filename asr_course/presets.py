@@ -184,7 +184,7 @@ def setup(preset="laptop", device="auto", seed=0, out_dir="runs") -> Setup:
     choose("preset", preset, PRESETS)
     chosen = pick_device(device)
     out = Path(out_dir).expanduser().absolute() / f"{preset}-{seed}"
-    check_place(out / "new")
+    check_place(out / "checkpoint.pt", overwrite=True)
     set_seed(seed)
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else chosen.type
     print(

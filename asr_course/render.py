@@ -132,7 +132,6 @@ def decode_rows(
     size: tuple[int, int],
     window: Window,
     totals: Totals,
-    queries: int = QUERIES,
     every: int = 1,
 ) -> Iterator[tuple[int, Tensor] | None]:
     """Decode a window of an output of `size`, a few rows at a time.
@@ -142,7 +141,7 @@ def decode_rows(
     totals: over whichever queries count as all. every: draw only one row and one column
     in so many.
     """
-    for first, part, cell in query_rows(encoded, size, window, queries, every):
+    for first, part, cell in query_rows(encoded, size, window, totals.queries, every):
         rgb = totals.decode(encoded, part, cell)  # (1, 3, rows, cols)
         while isinstance(rgb, Unknown):
             yield from totals.gather()
@@ -204,7 +203,7 @@ def render_pieces(
     pieces = partial(encoded_tiles, encode_part, lr.shape[-2:], size, tile=tile)
     totals = Totals(model, lambda: pieces((0, 0, *size)), size, queries)
     for encoded, piece in pieces(window):
-        for done in decode_rows(model, encoded, size, piece, totals, queries):
+        for done in decode_rows(model, encoded, size, piece, totals):
             if done:
                 yield piece[0] + done[0] - top, piece[1] - left, done[1]
 

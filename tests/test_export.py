@@ -105,7 +105,7 @@ def test_the_command_writes_shipped_weights_in_full_and_in_half(tmp_path, capsys
     assert half < 0.7 * full
     before = {f: f.read_bytes() for f in folder.iterdir()}
     assert main(["export", "--out", str(folder)]) == 2  # nothing of it is replaced
-    assert "not empty" in capsys.readouterr().err
+    assert "exists" in capsys.readouterr().err
     assert before == {f: f.read_bytes() for f in folder.iterdir()}
 
 

@@ -184,7 +184,7 @@ def test_gathering_gives_way_between_pieces_of_work(name):
     model, lr = near_sighted(name)
     size = (16, 14)
     totals, encoded = totals_of(model, lr, size, queries=4 * 14)
-    rows = decode_rows(model, encoded, size, (0, 0, *size), totals, 4 * 14)
+    rows = decode_rows(model, encoded, size, (0, 0, *size), totals)
     done = list(rows)
     work = [1, 1, 4, 4] if name == "diin" else [4, 4]
     assert done[: sum(work)] == [None] * sum(work) and len(totals.known) == len(work)
