@@ -26,7 +26,7 @@ from asr_course.sampling import degrade, draw_queries, random_crop
 
 class Samples(Dataset):
     """`length` samples that a recipe cuts from `images`, a sequence of (rows, cols, 3)
-    uint8, which are cropped unless `images.whole`."""
+    uint8. A PairRecipe does not crop them if `images.whole`."""
 
     def __init__(self, images: Sequence, recipe, seed: int, length: int):
         self.images, self.recipe, self.seed, self.length = images, recipe, seed, length

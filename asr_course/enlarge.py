@@ -73,7 +73,7 @@ def upscale(
     """Enlarge a picture (PIL image or path) by `scale`, or to `size` = (rows, cols).
 
     Grey stays grey (also stored as RGB), 16-bit grey stays 16-bit; transparency is
-    enlarged by Pillow's bicubic; colour profile, dpi and EXIF (not a TIFF's) are kept.
+    enlarged by Pillow's bicubic; colour profile, dpi and EXIF are kept.
     The model's device is used. on_progress: called with each part of the work, as a
     fraction, once it is done. steps, seed: for a generative model, see IDM.sample.
     UserError on a scale under 1, a size under the picture's or one over `max_pixels`.

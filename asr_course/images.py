@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -56,6 +56,7 @@ def open_image(source) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"):
             image = source if isinstance(source, Image.Image) else Image.open(source)
+            about = about_tiff(image) if image.format == "TIFF" else {}
             image.load()
             if image.mode == "F":
                 raise ValueError("its pixels are floats; save it as an 8-bit PNG")
@@ -66,13 +67,24 @@ def open_image(source) -> Image.Image:
                 image = Image.fromarray(65535 - np.asarray(image))  # white is 0
             frames = getattr(image, "n_frames", 1)
             image = ImageOps.exif_transpose(image)
-            image.info["frames"] = frames
+            image.info |= {"frames": frames, **about}
             return image
     except Exception as error:  # Pillow raises many kinds
         name = source if isinstance(source, str | os.PathLike) else "the image"
         unknown = isinstance(error, UnidentifiedImageError)
         why = "no format that Pillow knows; save it as a PNG" if unknown else error
         raise UserError(f"cannot read {name}: {why}") from None
+
+
+def about_tiff(image: Image.Image) -> dict:
+    """What a TIFF's tags say about its picture, and not how its pixels are stored."""
+    tags, kept = image.getexif(), Image.Exif()
+    names = ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")
+    for name in (*names, "ExifOffset", "GPSInfo"):
+        tag = ExifTags.Base[name]
+        if value := tags.get_ifd(tag) or tags.get(tag):
+            kept[tag] = value
+    return {"exif": kept.tobytes()} if len(kept) else {}
 
 
 def read_pixels(source) -> np.ndarray:

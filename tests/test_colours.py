@@ -109,19 +109,22 @@ def test_sixteen_bits_of_grey_come_out(plain, tmp_path, suffix):
     assert Image.open(tmp_path / "out.jpg").mode == "L"
 
 
-def test_data_about_a_picture_is_kept(plain, tmp_path):
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_data_about_a_picture_is_kept(plain, tmp_path, suffix):
     """Turned once, and not again by who reads the output; its size is the new one."""
     exif, date = Image.Exif(), "2026:11:28 12:00:00"
     exif[ExifTags.Base.Orientation] = 6
-    details = exif.get_ifd(ExifTags.IFD.Exif)
-    details[ExifTags.Base.DateTimeOriginal] = date
-    details[ExifTags.Base.ExifImageWidth] = 7
-    photo, out = tmp_path / "photo.jpg", tmp_path / "out.jpg"
-    Image.fromarray(picture(5, 7)).save(photo, exif=exif, dpi=(300, 300))
+    details = {ExifTags.Base.DateTimeOriginal: date, ExifTags.Base.ExifImageWidth: 7}
+    exif[ExifTags.IFD.Exif] = details
+    exif[ExifTags.Base.Artist] = "somebody"
+    photo, out = tmp_path / f"photo{suffix}", tmp_path / "out.jpg"
+    Image.fromarray(picture(5, 7)).save(photo, exif=exif.tobytes(), dpi=(300, 300))
     save_image(upscale(plain, photo, 2), out)
     found = Image.open(out)
     assert found.size == (10, 14) and found.info["dpi"] == (300, 300)
     assert found.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    assert found.getexif()[ExifTags.Base.Artist] == "somebody"
+    assert ExifTags.Base.StripOffsets not in found.getexif()  # of a TIFF
     details = found.getexif().get_ifd(ExifTags.IFD.Exif)
     assert details[ExifTags.Base.DateTimeOriginal] == date
     assert details[ExifTags.Base.ExifImageWidth] == 10

@@ -17,7 +17,7 @@ from PIL import Image
 from asr_course import build, plots
 from asr_course.coords import make_cell, split_axes
 from asr_course.diffusion import noise_source
-from asr_course.images import to_tensor
+from asr_course.images import sample_crops, to_tensor
 from asr_course.lessons.base import TrainingCurve, effects, train_variant
 from asr_course.lessons.diif import SLICINGS, SliceExplorer
 from asr_course.lessons.diin import RateProbe
@@ -536,6 +536,20 @@ def test_the_curve_draws_in_time_and_shows_a_running_mean(monkeypatch):
     curve.show([0.25, 0.125])
     assert "2 steps, from 0.250" in curve.picture[-1].alt
     assert curve.label[-1].data == "2 steps"
+
+
+def test_the_curve_tells_psnr_at_each_tenth(monkeypatch):
+    monkeypatch.setattr("asr_course.lessons.base.display", Place)
+    torch.manual_seed(0)
+    curve = TrainingCurve(20, build("liif", "tiny"))
+    (row,) = evaluate(curve.model, sample_crops(128), [4])
+    score = f", {row['psnr_y']:.2f} dB on four photographs at ×4"
+    for step in (1, 2):
+        curve(step, [1.0] * step)
+    said = [text.data for text in curve.label]
+    assert said[1] == "step 1 of 20" and said[2].endswith(f"left{score}")
+    curve.show([1.0] * 20)
+    assert curve.label[-1].data == "20 steps" + score
 
 
 def test_effects_are_means_and_differences_within_a_seed():
