@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     up("--model", default="liif", help="weights, or a .safetensors, .pth or .ckpt")
     up("--scale", type=number, help="1 or more, for example 3.7")
     up("--size", type=rows_by_columns, help="240x320, rows x columns, instead")
-    up("--quality", type=int, default=95, choices=range(1, 101), metavar="1..100")
+    up("--quality", type=int, default=95, help="1 to 100, of .jpg and .webp")
     up("--max-pixels", type=int, default=2**28, help="refuse larger outputs")
     up("--steps", type=int, default=25, help="of a sampler (idm)")
     up("--seed", type=int, default=0, help="of a sampler (idm)")

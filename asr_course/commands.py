@@ -21,6 +21,8 @@ BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
 
 def run_upscale(args) -> int:
     """Of several pictures, those that fail are named and left out; exit code 2 then."""
+    if not 1 <= args.quality <= 100:
+        raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
     files, several = files_to_enlarge(args.input, args.output)
     only = None
     if not several:  # before the model is read
