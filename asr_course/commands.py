@@ -90,6 +90,7 @@ def run_evaluate(args) -> None:
         if card := cards.get(name):
             model = weights.load_model(name).to(device)
             about = {"method": card["config"]["name"], "seed": card.get("seed")}
+            about |= {k: card[k] for k in ("steps", "cpu_hours") if "cpu_hours" in card}
         for data, protocol in product(benchmarks, args.protocol):
             save = args.save
             if save:

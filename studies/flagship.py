@@ -22,7 +22,7 @@ from asr_course.errors import Stopped
 from asr_course.models import build
 from asr_course.schedule import Schedule
 from asr_course.training import train
-from asr_course.weights import load_weights, save_weights
+from asr_course.weights import load_weights, read_card, save_weights
 
 STAGES = [
     (Recipe(batch=16, patch=32, queries=1024), Schedule(18_000, 7e-4)),
@@ -40,12 +40,14 @@ def train_stage(stage: int, pictures: Folder, out: Path, precision: str) -> Path
         return file
     torch.manual_seed(0)
     model = build("liif", "laptop", "edsr-baseline")
+    earlier = {"steps": 0, "cpu_hours": 0.0}  # of the stages before this one
     if stage > 0:
         first = out / f"stage{stage}" / "liif.safetensors"
         model.load_state_dict(load_weights(first).state_dict())
+        earlier = read_card(first)
     model.to(memory_format=torch.channels_last)
-    hours = folder / "hours.txt"  # CPU hours of the runs before this one
-    before = float(hours.read_text()) if hours.exists() else 0.0
+    hours = folder / "hours.txt"  # CPU hours up to now
+    before = float(hours.read_text()) if hours.exists() else earlier["cpu_hours"]
 
     def card(step: int) -> dict:
         spent = before + time.process_time() / 3600
@@ -54,7 +56,7 @@ def train_stage(stage: int, pictures: Folder, out: Path, precision: str) -> Path
             "data": pictures.paths[0].parent.name,
             "terms": "photographs for non-commercial research and education",
             "stage": stage + 1,
-            "steps": step,
+            "steps": earlier["steps"] + step,
             "seed": 0,
             "cpu_hours": round(spent, 2),
             "command": "python studies/flagship.py " + pictures.paths[0].parent.name,
@@ -85,7 +87,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     pictures = Folder(args.folder, smallest=max(recipe.crop for recipe, _ in STAGES))
     for stage in range(args.stages):
-        print(train_stage(stage, pictures, args.out, args.precision))
+        file = train_stage(stage, pictures, args.out, args.precision)
+        print(file)
+    card = read_card(file)
+    del card["config"]  # save_weights adds it
+    save_weights(load_weights(file).half(), args.out / "liif.safetensors", card)
 
 
 if __name__ == "__main__":
