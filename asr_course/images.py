@@ -154,7 +154,7 @@ def check_place(path: str | Path, overwrite: bool = False) -> None:
     folder = path.parent if path.is_file() else path
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"cannot write {path}: choose another place")
+        raise UserError(f"cannot write {path}: choose another folder")
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how="pillow") -> np.ndarray:
