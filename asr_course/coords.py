@@ -99,6 +99,9 @@ class Queries(NamedTuple):
         """(B, h, w)"""
         return self.rows.shape[0], self.rows.shape[1], self.cols.shape[2]
 
+    def equal(self, other: "Queries") -> bool:
+        return all(map(torch.equal, self, other))
+
     def grid(self) -> Tensor:
         """Every (row, col) pair: (B, h, w, 2)."""
         return torch.stack([axis.expand(self.shape) for axis in self], dim=-1)

@@ -102,13 +102,19 @@ class Totals:
         self.known: list = []
         self.share = 0.0  # of a piece's rows that are done
 
-    def gather(self) -> Iterator[None]:
-        """Add the first sum that is not known; yields between two pieces of work."""
+    def gather(self, tried: tuple | None = None) -> Iterator[None]:
+        """Add the first sum that is not known; yields between two pieces of work.
+
+        tried: (encoded, queries, what they add) of a piece that got this far already.
+        """
         total = None
         for encoded, window in self.pieces():
             rows = query_rows(encoded, self.size, window, self.queries, self.every)
             for first, queries, cell in rows:
-                missing = self.decode(encoded, queries, cell)
+                if tried and encoded is tried[0] and queries.equal(tried[1]):
+                    missing = tried[2]
+                else:
+                    missing = self.decode(encoded, queries, cell)
                 part = missing.part
                 total = part if total is None else add(total, part)
                 self.share = first / -(-window[2] // self.every)
@@ -144,7 +150,7 @@ def decode_rows(
     for first, part, cell in query_rows(encoded, size, window, totals.queries, every):
         rgb = totals.decode(encoded, part, cell)  # (1, 3, rows, cols)
         while isinstance(rgb, Unknown):
-            yield from totals.gather()
+            yield from totals.gather((encoded, part, rgb))
             rgb = totals.decode(encoded, part, cell)
         yield first, rgb[0]
 

@@ -194,6 +194,16 @@ def test_gathering_gives_way_between_pieces_of_work(name):
 
 
 @torch.no_grad()
+def test_one_piece_is_decoded_once_for_each_sum_and_once_to_draw(monkeypatch):
+    """What was tried up to a missing sum is not computed again to gather it."""
+    model, lr = near_sighted("hiif")
+    calls, decode = [], model.decode
+    monkeypatch.setattr(model, "decode", lambda *x: calls.append(1) or decode(*x))
+    render(model, lr, (16, 14))
+    assert len(calls) == 3
+
+
+@torch.no_grad()
 def test_gathering_can_be_dropped_half_way():
     """A sum is known when all of it is, not before."""
     model, lr = near_sighted("hiif")
