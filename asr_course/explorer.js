@@ -18,6 +18,7 @@
 //   image: ImageData. Sizes and places are (row, col) in pixels.
 
 const SCALES = [2, 3, 4, 8, 30], LARGEST = 30;
+const PIECE = 4e6; // bytes of a file in one message: Jupyter's server drops those over 10 MB
 const SIDE = 256, NARROW = 120, WIDE = 512, GAP = 12; // of a panel: queries, CSS pixels
 const LAYOUTS = { panels: "side by side", divider: "divider", difference: "difference" };
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -43,7 +44,8 @@ function make(tag, properties = {}, ...children) {
 export function mount(root, decoder) {
   const { about } = decoder, first = { ...decoder.request };
   let now = { ...first }, layout = "panels", split = 0.5;
-  let photo = null, view = null, order = about.names, hidden = false, asked = first.number || 0, timers = [];
+  let photo = null, view = null, order = about.names, hidden = false, refit = true;
+  let asked = first.number || 0, timers = [];
 
   // Elements ------------------------------------------------------------------------
   const slider = make("input", {
@@ -51,15 +53,12 @@ export function mount(root, decoder) {
     aria: { label: "scale" }, oninput: () => look({ scale: snap(10 ** slider.value) }),
   });
   const field = make("input", {
-    type: "number", className: "asr-field", min: 1, max: LARGEST, step: 0.1,
-    aria: { label: "scale, typed" },
+    type: "number", className: "asr-field", min: 1, max: LARGEST, step: 0.1, aria: { label: "scale, typed" },
     onchange: () => look({ scale: clamp(Number(field.value) || now.scale, 1, LARGEST) }),
   });
-  const button = (text, title, onclick) =>
-    make("button", { type: "button", textContent: text, title, onclick });
+  const button = (text, title, onclick) => make("button", { type: "button", textContent: text, title, onclick });
   const scales = SCALES.map((s) => button(`×${s}`, `scale ${s}`, () => look({ scale: s })));
-  const reset = button("reset", "first scale and place", () =>
-    look({ scale: first.scale, centre: first.centre }));
+  const reset = button("reset", "first scale and place", () => look({ scale: first.scale, centre: first.centre }));
   const tabs = order.map((name, k) => button(name, "", () => choose("right", order[k])));
   const left = make("select", { title: "left panel", aria: { label: "left panel" },
     onchange: () => choose("left", left.value) });
@@ -119,8 +118,7 @@ export function mount(root, decoder) {
   upload.hidden = !about.upload;
 
   // Asking --------------------------------------------------------------------------
-  const shown = (name) =>
-    hidden && order.includes(name) ? String.fromCharCode(65 + order.indexOf(name)) : name;
+  const shown = (name) => (hidden && order.includes(name) ? String.fromCharCode(65 + order.indexOf(name)) : name);
 
   function choose(which, name) {
     const other = which === "left" ? "right" : "left", change = { [which]: name };
@@ -156,10 +154,7 @@ export function mount(root, decoder) {
       setTimeout(() => { status.textContent = words; }, after));
   }
 
-  function ready(busy = false) {
-    timers.forEach(clearTimeout);
-    root.dataset.busy = String(busy);
-  }
+  function ready(busy = false) { timers.forEach(clearTimeout); root.dataset.busy = String(busy); }
 
   // Room for `count` panels: how many stand in a row, and CSS pixels of each.
   function room(count) {
@@ -170,6 +165,7 @@ export function mount(root, decoder) {
 
   // As many queries as fit the panels at a whole factor; ask again if that has changed.
   function fit() {
+    refit = false;
     const side = room(count())[1];
     const best = Math.floor(side / Math.max(1, Math.round(side / SIDE)) / 8) * 8;
     if (photo && Math.min(best, SIDE) !== now.side) look({ side: Math.min(best, SIDE) });
@@ -271,19 +267,19 @@ export function mount(root, decoder) {
       input.getContext("2d").putImageData(news.image, 0, 0);
       heading.textContent = `input, ${news.rows} × ${news.cols}`;
       input.setAttribute("aria-label", heading.textContent);
+      refit = true; // once its view is here: until then `now` may not know of it
       refresh();
-      if (view) fit();
     } else if (news.number < asked) {
       return;
     } else if (news.type === "view") {
-      const before = count(), begins = !view;
+      const before = count();
       const elsewhere = news.number > asked; // asked for from Python, or in another view
       if (elsewhere) now = { ...now, ...news.request };
       [view, asked] = [news, news.number];
       if (elsewhere) refresh();
       ready(news.coarse);
       draw();
-      if (begins || count() !== before) fit();
+      if (refit || count() !== before) fit();
     } else if (news.type === "progress") {
       ready(true);
       status.textContent = news.text;
@@ -384,30 +380,25 @@ function kernel(model) {
       pixels[k] = data.getUint8(i) | (data.getUint8(i + 1) << 8) | (data.getUint8(i + 2) << 16) | 0xff000000;
     return made;
   }
-  const news = {
-    photo: () => ({ ...model.get("photo"), type: "photo", image: picture(model.get("photo").image) }),
-    view: () => ({ ...model.get("answer"), type: "view",
-      panels: model.get("answer").panels.map((p) => ({ ...p, image: picture(p.image) })) }),
-  };
+  const pictured = (item) => ({ ...item, image: picture(item.image) });
   return {
     about: model.get("about"),
     request: model.get("asked"),
     ask(request) { model.set("asked", request); model.save_changes(); },
     async photo(file) {
-      model.send({ type: "photo", name: file.name }, undefined, [await file.arrayBuffer()]);
+      const data = await file.arrayBuffer(), size = data.byteLength;
+      for (let at = 0; !at || at < size; at += PIECE)
+        model.send({ type: "photo", name: file.name, at, size }, undefined, [data.slice(at, at + PIECE)]);
     },
     listen(hear) {
-      const onPhoto = () => hear(news.photo()), onView = () => hear(news.view());
-      model.on("change:photo", onPhoto);
-      model.on("change:answer", onView);
-      model.on("msg:custom", hear);
-      if (model.get("photo").image) onPhoto();
-      if (model.get("answer").panels) onView();
-      return () => {
-        model.off("change:photo", onPhoto);
-        model.off("change:answer", onView);
-        model.off("msg:custom", hear);
-      };
+      const photo = () => hear({ ...pictured(model.get("photo")), type: "photo" });
+      const answer = () => model.get("answer");
+      const view = () => hear({ ...answer(), panels: answer().panels.map(pictured), type: "view" });
+      const heard = { "change:photo": photo, "change:answer": view, "msg:custom": hear };
+      for (const [event, f] of Object.entries(heard)) model.on(event, f);
+      if (model.get("photo").image) photo();
+      if (model.get("answer").panels) view();
+      return () => { for (const [event, f] of Object.entries(heard)) model.off(event, f); };
     },
   };
 }

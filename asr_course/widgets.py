@@ -44,6 +44,7 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
     photo = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
+    _file = b""  # what has come of a photograph
 
     def __init__(
         self, models, image, downsample=4, scale=4.0, centre=(0.5, 0.5), lr=None
@@ -99,10 +100,13 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
         }
 
     def _on_photo(self, widget, message: dict, buffers: list) -> None:
-        """Enlarge the photograph that was uploaded; keep the old one if it is none."""
+        """Enlarge the photograph whose last piece this is, or keep the old one."""
+        self._file = self._file[: message["at"]] + bytes(buffers[0])
+        if len(self._file) < message["size"]:
+            return
         with errors_shown(self):
             try:
-                self.set_image(io.BytesIO(buffers[0]), shrink=False)
+                self.set_image(io.BytesIO(self._file), shrink=False)
             except (OSError, ValueError) as error:
                 raise UserError(f"{message['name']}: {error}") from None
             self.look(shrink=False, centre=[0.5, 0.5])
@@ -141,10 +145,11 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
         if asked["right"] in self.about["nonlocal"]:
             grid = f"{-(-rows // EVERY) * -(-cols // EVERY):,} of the window"
             words += f"; each hears {f'all {h * w:,}' if asked['whole'] else grid}"
-        panels = []
-        for name, pixels in view.panels.items():
-            score = f"{view.psnr[name]:.2f} dB" if name in view.psnr else ""
-            panels.append({"name": name, "score": score, "image": bare(pixels)})
+        score = {k: f"{x:.2f} dB".replace("inf", "∞") for k, x in view.psnr.items()}
+        panels = [
+            {"name": name, "score": score.get(name, ""), "image": bare(pixels)}
+            for name, pixels in view.panels.items()
+        ]
         self.answer = {
             "number": asked["number"],
             "request": asked,
