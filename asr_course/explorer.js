@@ -15,9 +15,10 @@
 //           {type: "view", number, request, size, window, panels, text, coarse}, where
 //           panels are [{name, score, image}]; window is [row, col, rows, cols] of size
 //           {type: "progress", number, text} and {type: "error", number, text}
-//   image: a Blob or ImageData. Sizes and places are (row, col) in pixels.
+//   image: ImageData. Sizes and places are (row, col) in pixels.
 
 const SCALES = [2, 3, 4, 8, 30], LARGEST = 30;
+const PIECE = 4e6; // bytes of a file in one message: Jupyter's server drops those over 10 MB
 const SIDE = 256, NARROW = 120, WIDE = 512, GAP = 12; // of a panel: queries, CSS pixels
 const LAYOUTS = { panels: "side by side", divider: "divider", difference: "difference" };
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -42,8 +43,9 @@ function make(tag, properties = {}, ...children) {
 
 export function mount(root, decoder) {
   const { about } = decoder, first = { ...decoder.request };
-  let now = { ...first }, layout = "panels", split = 0.5, letters = null;
-  let photo = null, view = null, bitmaps = [], asked = first.number || 0, timers = [];
+  let now = { ...first }, layout = "panels", split = 0.5;
+  let photo = null, view = null, order = about.names, hidden = false, refit = true;
+  let asked = first.number || 0, timers = [];
 
   // Elements ------------------------------------------------------------------------
   const slider = make("input", {
@@ -51,22 +53,23 @@ export function mount(root, decoder) {
     aria: { label: "scale" }, oninput: () => look({ scale: snap(10 ** slider.value) }),
   });
   const field = make("input", {
-    type: "number", className: "asr-field", min: 1, max: LARGEST, step: 0.1,
-    aria: { label: "scale, typed" },
+    type: "number", className: "asr-field", min: 1, max: LARGEST, step: 0.1, aria: { label: "scale, typed" },
     onchange: () => look({ scale: clamp(Number(field.value) || now.scale, 1, LARGEST) }),
   });
-  const button = (text, title, onclick) =>
-    make("button", { type: "button", textContent: text, title, onclick });
+  const button = (text, title, onclick) => make("button", { type: "button", textContent: text, title, onclick });
   const scales = SCALES.map((s) => button(`×${s}`, `scale ${s}`, () => look({ scale: s })));
-  const reset = button("reset", "first scale and place", () =>
-    look({ scale: first.scale, centre: first.centre }));
-  const tabs = about.names.map((name) => button(name, "", () => choose("right", name)));
+  const reset = button("reset", "first scale and place", () => look({ scale: first.scale, centre: first.centre }));
+  const tabs = order.map((name, k) => button(name, "", () => choose("right", order[k])));
   const left = make("select", { title: "left panel", aria: { label: "left panel" },
     onchange: () => choose("left", left.value) });
+  left.append(...["bicubic", ...order].map((name) => make("option", { value: name, textContent: name })));
   const layouts = Object.entries(LAYOUTS).map(([key, text]) =>
     button(text, `show the two as: ${text}`, () => { layout = key; refresh(); fit(); }));
   const blind = button("hide names", "call the methods A, B, C … in an unknown order", () => {
-    letters = letters ? null : shuffled(about.names);
+    hidden = !hidden;
+    order = hidden ? about.names.map((name) => [Math.random(), name]).sort().map((pair) => pair[1]) : about.names;
+    tabs.forEach((e, k) => { e.textContent = shown(order[k]); });
+    [...left.options].slice(1).forEach((e, k) => Object.assign(e, { value: order[k], textContent: shown(order[k]) }));
     refresh(); draw();
   });
   const check = (text, key) => {
@@ -91,6 +94,12 @@ export function mount(root, decoder) {
     make("div", {}, input, frame));
   const panels = make("div", { className: "asr-panels", tabIndex: 0, role: "group",
     aria: { label: "enlarged pictures. Arrow keys move the window, plus and minus change the scale" } });
+  const slots = [0, 1, 2].map(() => {
+    const caption = make("figcaption"), canvas = make("canvas", { role: "img" });
+    const box = make("div", { className: "asr-box" }, canvas);
+    return { figure: make("figure", {}, caption, box), caption, canvas, box };
+  });
+  const over = make("canvas", { role: "img", className: "asr-over" });
   const handle = make("div", { className: "asr-handle", tabIndex: 0, role: "slider",
     aria: { label: "divider", valuemin: 0, valuemax: 100 } });
   const status = make("div", { className: "asr-status", role: "status", aria: { live: "polite" } });
@@ -109,12 +118,7 @@ export function mount(root, decoder) {
   upload.hidden = !about.upload;
 
   // Asking --------------------------------------------------------------------------
-  function shuffled(names) {
-    const order = names.map((name) => [Math.random(), name]).sort().map((pair) => pair[1]);
-    return Object.fromEntries(order.map((name, k) => [name, String.fromCharCode(65 + k)]));
-  }
-
-  const shown = (name) => (letters && letters[name]) || name;
+  const shown = (name) => (hidden && order.includes(name) ? String.fromCharCode(65 + order.indexOf(name)) : name);
 
   function choose(which, name) {
     const other = which === "left" ? "right" : "left", change = { [which]: name };
@@ -150,10 +154,7 @@ export function mount(root, decoder) {
       setTimeout(() => { status.textContent = words; }, after));
   }
 
-  function ready(busy = false) {
-    timers.forEach(clearTimeout);
-    root.dataset.busy = String(busy);
-  }
+  function ready(busy = false) { timers.forEach(clearTimeout); root.dataset.busy = String(busy); }
 
   // Room for `count` panels: how many stand in a row, and CSS pixels of each.
   function room(count) {
@@ -164,6 +165,7 @@ export function mount(root, decoder) {
 
   // As many queries as fit the panels at a whole factor; ask again if that has changed.
   function fit() {
+    refit = false;
     const side = room(count())[1];
     const best = Math.floor(side / Math.max(1, Math.round(side / SIDE)) / 8) * 8;
     if (photo && Math.min(best, SIDE) !== now.side) look({ side: Math.min(best, SIDE) });
@@ -180,18 +182,12 @@ export function mount(root, decoder) {
     slider.value = Math.log10(now.scale);
     slider.setAttribute("aria-valuetext", plain(now.scale));
     field.value = plain(now.scale);
-    scales.forEach((e, k) => e.setAttribute("aria-pressed", now.scale === SCALES[k]));
-    tabs.forEach((e, k) => {
-      e.textContent = letters ? String.fromCharCode(65 + k) : about.names[k];
-      const name = letters ? Object.keys(letters)[k] : about.names[k];
-      e.onclick = () => choose("right", name);
-      e.setAttribute("aria-pressed", now.right === name);
-    });
-    const names = letters ? Object.keys(letters) : about.names;
-    left.replaceChildren(...["bicubic", ...names].map((name) =>
-      make("option", { value: name, textContent: shown(name), selected: name === now.left })));
-    layouts.forEach((e, k) => e.setAttribute("aria-pressed", Object.keys(LAYOUTS)[k] === layout));
-    blind.setAttribute("aria-pressed", Boolean(letters));
+    const press = (e, on) => e.setAttribute("aria-pressed", on);
+    scales.forEach((e, k) => press(e, now.scale === SCALES[k]));
+    tabs.forEach((e, k) => press(e, now.right === order[k]));
+    layouts.forEach((e, k) => press(e, Object.keys(LAYOUTS)[k] === layout));
+    press(blind, hidden);
+    left.value = now.left;
     const chosen = [now.left, now.right], uses = (list) => chosen.some((n) => list.includes(n));
     wholeLabel.hidden = !uses(about.nonlocal);
     seedLabel.hidden = !uses(about.generative);
@@ -203,66 +199,55 @@ export function mount(root, decoder) {
 
   // Panels show what came back ---------------------------------------------------------
   function title(panel) {
-    return shown(panel.name) + (panel.score && !letters ? ` · ${panel.score}` : "");
+    return shown(panel.name) + (panel.score && !hidden ? ` · ${panel.score}` : "");
   }
 
-  function pixelsOf(bitmap) {
-    const canvas = make("canvas", { width: bitmap.width, height: bitmap.height });
-    const context = canvas.getContext("2d");
-    context.drawImage(bitmap, 0, 0);
-    return context.getImageData(0, 0, bitmap.width, bitmap.height);
+  function difference(one, two) {
+    const made = new ImageData(one.width, one.height);
+    for (let k = 0; k < made.data.length; k++)
+      made.data[k] = k % 4 < 3 ? 128 + 4 * (two.data[k] - one.data[k]) : 255;
+    return made;
   }
 
-  function difference(a, b) {
-    const one = pixelsOf(a), two = pixelsOf(b);
-    for (let k = 0; k < one.data.length; k++)
-      if (k % 4 < 3) one.data[k] = 128 + 4 * (two.data[k] - one.data[k]);
-    return one;
-  }
-
-  // A canvas of the window's own pixels, enlarged by a whole number of screen pixels.
-  function canvas(picture, available) {
-    const element = make("canvas", { width: picture.width, height: picture.height, role: "img" });
-    const context = element.getContext("2d");
-    if (picture instanceof ImageData) context.putImageData(picture, 0, 0);
-    else context.drawImage(picture, 0, 0);
+  // A window's own pixels, each enlarged to a whole number of the screen's; returns it.
+  function paint(canvas, words, image, available) {
+    if (canvas.width !== image.width || canvas.height !== image.height)
+      Object.assign(canvas, { width: image.width, height: image.height });
+    canvas.getContext("2d").putImageData(image, 0, 0);
     const density = window.devicePixelRatio || 1;
-    const factor = Math.floor((available * density) / picture.width + 0.001) || available / picture.width;
-    element.style.width = `${(picture.width * factor) / density}px`;
-    element.style.imageRendering = factor >= 1 ? "pixelated" : "auto";
-    element.dataset.factor = factor;
-    return element;
+    const factor = Math.floor((available * density) / image.width + 0.001) || available / image.width;
+    canvas.style.width = `${(image.width * factor) / density}px`;
+    canvas.style.imageRendering = factor >= 1 ? "pixelated" : "auto";
+    canvas.setAttribute("aria-label", `${words}, scale ${plain(view.request.scale)}`);
+    return factor;
   }
 
   function draw() {
-    if (!view || !bitmaps.length) return;
+    if (!view) return;
     const [columns, available] = room(count());
-    const figure = (words, ...canvases) => {
-      const box = make("div", { className: "asr-box" }, ...canvases);
-      canvases[canvases.length - 1].setAttribute("aria-label", `${words}, scale ${plain(view.request.scale)}`);
-      return make("figure", {}, make("figcaption", { textContent: words }), box);
-    };
-    const [a, b, ...more] = view.panels.map((panel, k) => [title(panel), canvas(bitmaps[k], available)]);
-    let figures = [figure(...a), figure(...b), ...more.map((m) => figure(...m))];
-    if (layout === "divider") {
-      figures = [figure(`${a[0]} | ${b[0]}`, b[1], a[1]), ...figures.slice(2)];
-      a[1].classList.add("asr-over");
-      figures[0].lastChild.append(handle);
-    } else if (layout === "difference") {
+    const [a, b, ...more] = view.panels.map((panel) => [title(panel), panel.image]);
+    const divided = layout === "divider", shows = divided ? [[`${a[0]} | ${b[0]}`, b[1]], ...more] : [a, b, ...more];
+    if (layout === "difference") {
       const words = `${shown(view.panels[1].name)} − ${shown(view.panels[0].name)}, 4 times, grey is none`;
-      figures[2] = figure(words, canvas(difference(bitmaps[0], bitmaps[1]), available));
+      shows[2] = [words, difference(a[1], b[1])];
     }
-    const focused = document.activeElement === handle;
+    let factor;
+    shows.forEach(([words, image], k) => {
+      if (slots[k].caption.textContent !== words) slots[k].caption.textContent = words;
+      factor = paint(slots[k].canvas, words, image, available);
+    });
+    if (divided) paint(over, a[0], a[1], available);
+    if (divided !== Boolean(over.parentNode))
+      [over, handle].forEach((e) => (divided ? slots[0].box.append(e) : e.remove()));
     panels.style.gridTemplateColumns = `repeat(${columns}, max-content)`;
-    panels.replaceChildren(...figures);
-    if (focused) handle.focus();
+    if (panels.children.length !== shows.length)
+      panels.replaceChildren(...slots.slice(0, shows.length).map((slot) => slot.figure));
     divide(split);
     const [top, start, rows, cols] = view.window, [h, w] = view.size;
     Object.assign(frame.style, { top: `${100 * top / h}%`, left: `${100 * start / w}%`,
       height: `${100 * rows / h}%`, width: `${100 * cols / w}%` });
-    const factor = Number(b[1].dataset.factor);
     const size = factor === 1 ? "" : factor < 1 ? " Shown smaller, smoothly." : ` Each pixel is shown ${factor} × ${factor}.`;
-    status.textContent = letters ? "" : `${photo.note} ${view.text}${size}`.trim();
+    status.textContent = hidden ? "" : `${photo.note} ${view.text}${size}`.trim();
     root.dataset.scale = plain(view.request.scale);
     root.dataset.window = view.window.join(" ");
     root.dataset.version = Number(root.dataset.version || 0) + 1;
@@ -275,29 +260,26 @@ export function mount(root, decoder) {
   }
 
   // News from the decoder ---------------------------------------------------------------
-  async function hear(news) {
+  function hear(news) {
     if (news.type === "photo") {
       photo = news;
-      const bitmap = await createImageBitmap(news.image);
-      [input.width, input.height] = [bitmap.width, bitmap.height];
-      input.getContext("2d").drawImage(bitmap, 0, 0);
+      [input.width, input.height] = [news.image.width, news.image.height];
+      input.getContext("2d").putImageData(news.image, 0, 0);
       heading.textContent = `input, ${news.rows} × ${news.cols}`;
       input.setAttribute("aria-label", heading.textContent);
+      refit = true; // once its view is here: until then `now` may not know of it
       refresh();
-      if (view) fit();
     } else if (news.number < asked) {
       return;
     } else if (news.type === "view") {
-      const made = await Promise.all(news.panels.map((panel) => createImageBitmap(panel.image)));
-      if (news.number < asked || (view && news.number === view.number && news.coarse)) return;
-      const before = count(), begins = !view;
+      const before = count();
       const elsewhere = news.number > asked; // asked for from Python, or in another view
       if (elsewhere) now = { ...now, ...news.request };
-      [view, bitmaps, asked] = [news, made, news.number];
+      [view, asked] = [news, news.number];
       if (elsewhere) refresh();
       ready(news.coarse);
       draw();
-      if (begins || count() !== before) fit();
+      if (refit || count() !== before) fit();
     } else if (news.type === "progress") {
       ready(true);
       status.textContent = news.text;
@@ -392,31 +374,31 @@ export function mount(root, decoder) {
 
 // The decoder of a notebook: Python, through the traits of a widget.
 function kernel(model) {
-  const picture = (data) => new Blob([data], { type: "image/png" });
-  const news = {
-    photo: () => ({ ...model.get("photo"), type: "photo", image: picture(model.get("photo").image) }),
-    view: () => ({ ...model.get("answer"), type: "view",
-      panels: model.get("answer").panels.map((p) => ({ ...p, image: picture(p.image) })) }),
-  };
+  function picture({ rows, cols, data }) { // RGB bytes
+    const made = new ImageData(cols, rows), pixels = new Uint32Array(made.data.buffer);
+    for (let k = 0, i = 0; k < pixels.length; k++, i += 3)
+      pixels[k] = data.getUint8(i) | (data.getUint8(i + 1) << 8) | (data.getUint8(i + 2) << 16) | 0xff000000;
+    return made;
+  }
+  const pictured = (item) => ({ ...item, image: picture(item.image) });
   return {
     about: model.get("about"),
     request: model.get("asked"),
     ask(request) { model.set("asked", request); model.save_changes(); },
     async photo(file) {
-      model.send({ type: "photo", name: file.name }, undefined, [await file.arrayBuffer()]);
+      const data = await file.arrayBuffer(), size = data.byteLength;
+      for (let at = 0; !at || at < size; at += PIECE)
+        model.send({ type: "photo", name: file.name, at, size }, undefined, [data.slice(at, at + PIECE)]);
     },
     listen(hear) {
-      const onPhoto = () => hear(news.photo()), onView = () => hear(news.view());
-      model.on("change:photo", onPhoto);
-      model.on("change:answer", onView);
-      model.on("msg:custom", hear);
-      if (model.get("photo").image) onPhoto();
-      if (model.get("answer").panels) onView();
-      return () => {
-        model.off("change:photo", onPhoto);
-        model.off("change:answer", onView);
-        model.off("msg:custom", hear);
-      };
+      const photo = () => hear({ ...pictured(model.get("photo")), type: "photo" });
+      const answer = () => model.get("answer");
+      const view = () => hear({ ...answer(), panels: answer().panels.map(pictured), type: "view" });
+      const heard = { "change:photo": photo, "change:answer": view, "msg:custom": hear };
+      for (const [event, f] of Object.entries(heard)) model.on(event, f);
+      if (model.get("photo").image) photo();
+      if (model.get("answer").panels) view();
+      return () => { for (const [event, f] of Object.entries(heard)) model.off(event, f); };
     },
   };
 }

@@ -1,7 +1,6 @@
 // A picture of its own size in which a place can be chosen; see picture.py.
 
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0],
-                 ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const USE = "click, or use the arrow keys";
 
 // In JupyterLab's command mode a letter alone adds, cuts or deletes cells.
@@ -20,9 +19,8 @@ function render({ model, el }) {
   Object.assign(box.style, { position: "relative", width: "fit-content", maxWidth: "100%" });
   Object.assign(img.style, { display: "block", maxWidth: "100%", height: "auto" });
   Object.assign(mark.style, {
-    position: "absolute", width: "8px", height: "8px", borderRadius: "50%",
-    transform: "translate(-50%, -50%)", pointerEvents: "none",
-    border: "2px solid white", outline: "2px solid black",
+    position: "absolute", width: "8px", height: "8px", borderRadius: "50%", pointerEvents: "none",
+    transform: "translate(-50%, -50%)", border: "2px solid white", outline: "2px solid black",
   });
   box.append(img, mark);
   el.appendChild(box);
@@ -57,9 +55,7 @@ function render({ model, el }) {
     Object.assign(mark.style, { top: `${100 * row}%`, left: `${100 * col}%` });
   }
   model.on("change:data", draw);
-  for (const name of ["alt", "chooses", "place", "marked"]) {
-    model.on(`change:${name}`, describe);
-  }
+  for (const name of ["alt", "chooses", "place", "marked"]) model.on(`change:${name}`, describe);
   draw(); describe();
 
   // A step ends half a step before the border, in the middle of the last pixel.

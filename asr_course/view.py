@@ -23,6 +23,7 @@ from asr_course.render import (
     encode,
     encoded_tiles,
 )
+from asr_course.totals import Unknown
 
 COARSE = 4  # one row and one column in so many make a first picture
 SOON = 0.1  # seconds; a full picture that takes longer is preceded by a coarse one
@@ -41,24 +42,13 @@ class View(NamedTuple):
     seconds: float | None  # that the model took; None for a first, coarse picture
 
 
-def compare(drawn: dict, lr, hr, size, window, seconds=None) -> View:
-    """Models' pixels {title: pixels} beside the photograph `hr`, None without one.
-
-    Pixels that are None become `lr` enlarged by bicubic interpolation. The photograph
-    is the truth as long as it has enough pixels for `size`.
-    """
-    bicubic, scores = crop_resized(lr, size, window), {}
-    panels = {name: bicubic if x is None else x for name, x in drawn.items()}
-    if hr is not None:
-        photograph = crop_resized(hr, size, window)
-        is_truth = size[0] <= len(hr)
-        if is_truth and seconds is not None:
-            y = to_luma(to_tensor(photograph)[0])
-            luma = {name: to_luma(to_tensor(x)[0]) for name, x in panels.items()}
-            scores = {name: psnr(x, y) for name, x in luma.items()}
-        enlarged = f"photograph, bicubic ×{size[0] / len(hr):.3g}"
-        panels["truth" if is_truth else enlarged] = photograph
-    return View(panels, size, window, scores, seconds)
+def compare(panels: dict, truth: dict, size, window, seconds=None) -> View:
+    """Panels {title: pixels}, and the photograph's {title: pixels}, if there is one."""
+    scores = {}
+    if "truth" in truth and seconds is not None:
+        luma = {k: to_luma(to_tensor(x)[0]) for k, x in (panels | truth).items()}
+        scores = {name: psnr(luma[name], luma["truth"]) for name in panels}
+    return View(panels | truth, size, window, scores, seconds)
 
 
 def crop_resized(pixels: np.ndarray, size, window: Window) -> np.ndarray:
@@ -81,6 +71,18 @@ def crop_resized(pixels: np.ndarray, size, window: Window) -> np.ndarray:
         (span[1], span[0]), Image.Resampling.BICUBIC, box=(left, top, right, bottom)
     )
     return np.asarray(part)[tuple(inside)]
+
+
+class WindowTotals(Totals):
+    """Totals that count those of the first sums which go over latent codes alone."""
+
+    alone = 0
+
+    def decode(self, encoded, queries, cell):
+        rgb = super().decode(encoded, queries, cell)
+        if isinstance(rgb, Unknown) and rgb.once and self.alone == len(self.known):
+            self.alone += 1
+        return rgb
 
 
 class Decoder:
@@ -112,6 +114,14 @@ class Decoder:
             for c, n in zip(asked["centre"], size, strict=True)
         )
         return size, (top, left, side, side)
+
+    def truth(self, size: tuple[int, int], window: Window) -> dict[str, np.ndarray]:
+        """The photograph in a window, by its title: the truth if it has the pixels."""
+        if self.hr is None:
+            return {}
+        enlarged = f"photograph, bicubic ×{size[0] / len(self.hr):.3g}"
+        title = "truth" if size[0] <= len(self.hr) else enlarged
+        return {title: crop_resized(self.hr, size, window)}
 
     def encoded(self, name: str, part: Window) -> Encoded:
         """Features of a part of the input; the latest few are kept."""
@@ -148,19 +158,25 @@ class Decoder:
     def totals(self, name: str, size, window: Window, whole: bool) -> Totals:
         """Sums over the queries of the whole output, or of a grid in the window.
 
-        The latest of either kind is kept for each model.
+        The latest of either kind is kept for each model, and from one window to the
+        next whatever goes over latent codes alone.
         """
-        model, key = self.models[name], (name, size) if whole else (name, size, window)
+        model, part, alone = self.models[name], self.part(size, window), []
+        key = (name, size) if whole else (name, part, size, window)
         if key in self._totals:
             return self._totals[key]
         for old in [k for k in self._totals if (k[0], len(k)) == (name, len(key))]:
-            del self._totals[old]
+            totals = self._totals.pop(old)
+            if old[1] == part:
+                alone = totals.known[: totals.alone]
         if whole:
             tiles = partial(encoded_tiles, partial(self.encoded, name), self.lr.shape)
             totals = Totals(model, partial(tiles, size, (0, 0, *size), TILE), size)
         else:
-            pieces = [(self.encoded(name, self.part(size, window)), window)]
-            totals = Totals(model, lambda: pieces, size, every=EVERY)
+            pieces = [(self.encoded(name, part), window)]
+            totals = WindowTotals(model, lambda: pieces, size, every=EVERY)
+            totals.known += alone
+            totals.alone = len(alone)
         self._totals[key] = totals
         return totals
 
@@ -189,27 +205,28 @@ class Decoder:
         """Draw a view step by step. watched: a coarse one first if it takes long."""
         size, window = self.window(asked)
         part, count = self.part(size, window), window[2] * window[3]
-        drawn = dict.fromkeys((asked["left"], asked["right"]))
-        names = [name for name in drawn if name in self.models]
+        names = [n for n in (asked["left"], asked["right"]) if n in self.models]
         regress = [name for name in names if not self.models[name].is_generative]
         for name in regress:
             if (name, part) not in self._encoded:
                 yield f"the encoder of {name} reads the picture …"
             self.encoded(name, part)
         yield
+        bicubic, truth = crop_resized(self.lr, size, window), self.truth(size, window)
+        drawn = dict.fromkeys((asked["left"], asked["right"]), bicubic)
         slow = sum(self._pace.get(name, SOON) for name in regress) * count > SOON
         if watched and regress and count > COARSE**2 and (slow or asked["whole"]):
             for name in regress:
                 few = asked | {"whole": False}
                 drawn[name] = yield from self.paint(name, few, COARSE)
-            yield compare(drawn, self.lr, self.hr, size, window)
+            yield compare(drawn, truth, size, window)
         for name in names:
             started = time.perf_counter()
             drawn[name] = yield from self.paint(name, asked)
             seconds = time.perf_counter() - started
             if not asked["whole"]:
                 self._pace[name] = seconds / count
-        return compare(drawn, self.lr, self.hr, size, window, seconds)
+        return compare(drawn, truth, size, window, seconds)
 
 
 def progress(totals: Totals, size: tuple[int, int], began: float) -> str:

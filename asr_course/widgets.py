@@ -44,6 +44,7 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
     photo = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
+    _file = b""  # what has come of a photograph
 
     def __init__(
         self, models, image, downsample=4, scale=4.0, centre=(0.5, 0.5), lr=None
@@ -93,16 +94,19 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
         self.photo = {
             "rows": lr.shape[0],
             "cols": lr.shape[1],
-            "image": plots.to_png(small, 1),
+            "image": bare(np.asarray(small)),
             "choice": self.about["upload"] and self.downsample > 1,
             "note": "",
         }
 
     def _on_photo(self, widget, message: dict, buffers: list) -> None:
-        """Enlarge the photograph that was uploaded; keep the old one if it is none."""
+        """Enlarge the photograph whose last piece this is, or keep the old one."""
+        self._file = self._file[: message["at"]] + bytes(buffers[0])
+        if len(self._file) < message["size"]:
+            return
         with errors_shown(self):
             try:
-                self.set_image(io.BytesIO(buffers[0]), shrink=False)
+                self.set_image(io.BytesIO(self._file), shrink=False)
             except (OSError, ValueError) as error:
                 raise UserError(f"{message['name']}: {error}") from None
             self.look(shrink=False, centre=[0.5, 0.5])
@@ -141,10 +145,11 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
         if asked["right"] in self.about["nonlocal"]:
             grid = f"{-(-rows // EVERY) * -(-cols // EVERY):,} of the window"
             words += f"; each hears {f'all {h * w:,}' if asked['whole'] else grid}"
-        panels = []
-        for name, pixels in view.panels.items():
-            score = f"{view.psnr[name]:.2f} dB" if name in view.psnr else ""
-            panels.append({"name": name, "score": score, "image": png(pixels)})
+        score = {k: f"{x:.2f} dB".replace("inf", "∞") for k, x in view.psnr.items()}
+        panels = [
+            {"name": name, "score": score.get(name, ""), "image": bare(pixels)}
+            for name, pixels in view.panels.items()
+        ]
         self.answer = {
             "number": asked["number"],
             "request": asked,
@@ -177,6 +182,7 @@ class ScaleExplorer(LatestWins, anywidget.AnyWidget):
         plots.show(sheet, f"Rows {rows}; scales {scales}")
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """Pixels as a PNG file, made quickly."""
-    return plots.to_png(Image.fromarray(pixels), 1)
+def bare(pixels: np.ndarray) -> dict:
+    """Pixels for explorer.js as they are: a PNG takes longer to make than to draw."""
+    rows, cols, _ = pixels.shape
+    return {"rows": rows, "cols": cols, "data": pixels.tobytes()}

@@ -10,6 +10,7 @@ myst_heading_anchors = 3
 mathjax_path = "mathjax/tex-chtml.js"  # ours; the default is on another server
 html_theme = "sphinx_book_theme"
 html_title = project
+html_favicon = "favicon.svg"
 html_static_path = ["build/static"]
 html_extra_path = ["build/extra"]
 html_css_files = ["site.css"]

@@ -162,15 +162,16 @@ async function draw(request) {
     Math.min(Math.max(Math.round(request.centre[k] * n - side / 2), 0), n - side));
   const window = [top, left, side, side], drawn = {};
   const labels = [request.left, request.right].filter((label) => label in request.models);
+  const truth = request.shrink && resize(hr, size, window), scored = truth && size[0] <= hr.rows;
+  if (labels.length < 2) drawn.bicubic = resize(lr, size, window);
   let milliseconds = 0;
 
   function show(coarse) {
     const panels = [];
-    const truth = request.shrink && resize(hr, size, window), scored = truth && size[0] <= hr.rows;
     const add = (name, image, scores) => panels.push({ name, image: picture(image),
-      score: scores ? `${psnr(image, truth).toFixed(2)} dB` : "" });
+      score: scores ? `${psnr(image, truth).toFixed(2)} dB`.replace("Infinity", "∞") : "" });
     for (const label of [request.left, request.right])
-      add(label, drawn[label] || resize(lr, size, window), scored && !coarse);
+      add(label, drawn[label], scored && !coarse);
     if (truth) add(scored ? "truth" : `photograph, bicubic ×${(size[0] / hr.rows).toPrecision(3)}`, truth);
     let text = `${lr.rows}×${lr.cols} → ${size.join("×")} pixels (rows × columns). The window: rows ` +
       `${top} to ${top + side}, columns ${left} to ${left + side}; `;

@@ -76,11 +76,8 @@ def test_titles_stand_over_their_panels_at_every_width(page):
         state(page)
         root = page.locator(".asr-explorer")
         places = root.evaluate(PLACES)
-        assert [p["words"].split(" ")[0] for p in places] == [
-            "bicubic",
-            "LIIF",
-            "truth",
-        ]
+        heads = [place["words"].split(" ")[0] for place in places]
+        assert heads == ["bicubic", "LIIF", "truth"]
         for place in places:
             assert abs(place["shift"]) < 1 and 0 <= place["under"] < 8, width
             assert place["factor"] == round(place["factor"]) >= 1, width
@@ -175,15 +172,11 @@ def test_photographs_are_enlarged_and_other_files_refused(page):
     error = page.locator(".asr-error")
     error.wait_for()
     assert "a.txt" in error.inner_text() and state(page)["version"] == before["version"]
-    choose.set_input_files(
-        {"name": "b.png", "mimeType": "", "buffer": photo.getvalue()}
-    )
+    file = {"name": "b.png", "mimeType": "", "buffer": photo.getvalue()}
+    choose.set_input_files(file)
+    status = page.locator(".asr-status")
     wait_for_change(page, before, "version")
-    wait_until(
-        page,
-        lambda: "60×90 → 240×360" in page.locator(".asr-status").inner_text(),
-        "status",
-    )
+    wait_until(page, lambda: "60×90 → 240×360" in status.inner_text(), "status")
     assert len(captions(page)) == 2  # there is no truth
     page.get_by_label("shrink the photograph first").check()
     wait_until(page, lambda: len(captions(page)) == 3, "panels")

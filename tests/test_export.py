@@ -91,7 +91,7 @@ def test_the_command_writes_shipped_weights_in_full_and_in_half(tmp_path, capsys
         folder = tmp_path / kind
         assert main(["export", "--model", "diif", "--out", str(folder), *more]) == 0
         card = json.loads((folder / "card.json").read_text())
-        assert card["trained"]["config"]["name"] == "diif" and card["opset"] == 18
+        assert card["trained"]["config"]["name"] == "diif" and card["opset"] == 20
         files = {f.stem: f.read_bytes() for f in folder.glob("*.onnx")}
         for key, session in sessions(files).items():
             ends = session.get_inputs(), session.get_outputs()

@@ -33,9 +33,11 @@ def told(explorer, monkeypatch):
     return words
 
 
-def upload(explorer, content: bytes) -> None:
-    """What the browser sends for one chosen file."""
-    explorer._on_photo(explorer, {"type": "photo", "name": "a.png"}, [content])
+def upload(explorer, content: bytes, piece: int = 10**6) -> None:
+    """What the browser sends for one chosen file, in pieces if it is large."""
+    for at in range(0, len(content) or 1, piece):
+        message = {"type": "photo", "name": "a.png", "at": at, "size": len(content)}
+        explorer._on_photo(explorer, message, [content[at : at + piece]])
 
 
 def smaller(explorer, side: int) -> ScaleExplorer:
@@ -77,7 +79,9 @@ def test_a_move_shows_a_crop_of_the_full_render(explorer, scale):
     assert explorer.error is None and answer["request"] == explorer.asked
     assert all(p.shape == (side, side, 3) for p in view.panels.values())
     for panel, pixels in zip(answer["panels"], view.panels.values(), strict=True):
-        assert np.array_equal(Image.open(io.BytesIO(panel["image"])), pixels)
+        image = panel["image"]
+        flat = np.frombuffer(image["data"], np.uint8)
+        assert np.array_equal(flat.reshape(image["rows"], image["cols"], 3), pixels)
     assert f"{side * side:,} pixels" in answer["text"]
     assert f"{view.size[0]}×{view.size[1]}" in answer["text"]
     if scale < 10:
@@ -90,6 +94,8 @@ def test_psnr_is_shown_only_where_there_is_a_truth(explorer):
     assert set(explorer.view.psnr) == {"bicubic", "LIIF"}
     assert list(explorer.view.panels)[2] == "truth"
     assert explorer.answer["panels"][1]["score"].endswith(" dB")
+    explorer.look(scale=1)
+    assert explorer.answer["panels"][0]["score"] == "∞ dB"
     explorer.look(scale=8)
     assert explorer.view.psnr == {} and explorer.answer["panels"][1]["score"] == ""
     assert list(explorer.view.panels)[2] == "photograph, bicubic ×2"
@@ -161,7 +167,7 @@ def test_a_file_that_is_no_picture_is_refused_by_name(explorer, told, content):
 def test_a_photo_is_enlarged_as_it_is_or_shrunk_first(explorer):
     photo = io.BytesIO()
     Image.new("L", (90, 70), 128).save(photo, "PNG")
-    upload(explorer, photo.getvalue())
+    upload(explorer, photo.getvalue(), piece=50)
     assert explorer.error is None and explorer.lr.shape == (70, 90, 3)
     assert explorer.view.psnr == {} and explorer.photo["choice"]
     explorer.look(shrink=True)
