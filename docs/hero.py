@@ -13,9 +13,9 @@ from asr_course import load_pretrained, plots
 from asr_course.coords import output_size
 from asr_course.images import resize, sample_photo, to_pixels, to_tensor
 from asr_course.render import render
-from asr_course.view import crop_resized
 
 SCALES = (1, 2, 4, 8, 16, 30)
+NEAREST = Image.Resampling.NEAREST
 SIDE = 176  # rows and columns of a panel
 CENTRE = (0.199, 0.397)  # of the photograph: an eye
 
@@ -33,8 +33,10 @@ def panels() -> tuple[list[np.ndarray], list[str]]:
             for c, n in zip(CENTRE, size, strict=True)
         )
         window = top, left, SIDE, SIDE
-        nearest = Image.Resampling.NEAREST
-        above.append(crop_resized(lr, size, window, nearest))
+        edges = (left, top, left + SIDE, top + SIDE)
+        box = [x / scale for x in edges]  # the same window, in input pixels
+        pixels = Image.fromarray(lr).resize((SIDE, SIDE), NEAREST, box)
+        above.append(np.asarray(pixels))
         below.append(to_pixels(render(model, to_tensor(lr), size, window=window)))
     titles = [f"×{scale}, input pixels" for scale in SCALES]
     return above + below, titles + [f"×{scale}, LIIF" for scale in SCALES]

@@ -25,7 +25,7 @@ def test_the_course_stays_small():
     def lines(paths) -> list[int]:
         return [len(path.read_text().splitlines()) for path in paths]
 
-    assert sum(lines(PACKAGE)) <= 6803 and max(lines(PACKAGE)) <= 250
+    assert sum(lines(PACKAGE)) <= 6855 and max(lines(PACKAGE)) <= 250
     assert sum(lines(LESSONS)) <= 1900
     assert sum(lines((ROOT / "tests").glob("*.py"))) <= 12_385
     assert max(lines((ROOT / "asr_course" / "models").glob("*.py"))) <= 200
@@ -80,7 +80,7 @@ def test_every_requirement_has_a_tested_version_within_its_bounds():
 
 CARDS = {name: read_card(path) for name, path in shipped().items()}
 OF_DIGITS = ["idm", "liif-digits"]
-OF_PHOTOGRAPHS = [*METHODS, "liif-recipe", "liif-procedural"]
+OF_PHOTOGRAPHS = [*METHODS, "liif-recipe", "liif-8000", "liif-procedural"]
 OTHER_SEEDS = ["liif-recipe-1", "liif-recipe-2"]
 KEYS = ("sharpness", "mse", "distance", "accuracy", "consistency")
 

@@ -18,8 +18,9 @@ from asr_course.data import PairRecipe
 from asr_course.lessons.side_by_side import METHODS, plus_minus, seed_scores
 from asr_course.plots import markdown
 from asr_course.presets import PAPER_RECIPES, PRESETS
-from asr_course.profile import macs_paper, multiplications
+from asr_course.profile import count_parameters, macs_paper, multiplications
 from asr_course.records import load_record, paper_rows, paper_values
+from asr_course.weights import load_pretrained
 from notebooks import NOTEBOOKS, ROOT, marks
 
 TITLES = {name: method.__name__ for name, method in models.METHODS.items()}
@@ -28,13 +29,15 @@ TITLES = {name: method.__name__ for name, method in models.METHODS.items()}
 
 COLUMNS = [("set5", 2), ("set5", 3), ("set5", 4), ("set14", 2), ("set14", 4)]
 SETS = {"set5": "Set5", "set14": "Set14"}
+SINGLE = ("liif-8000", "liif")
 
 
 def results() -> str:
     """PSNR of every method with its spread over seeds, and what it costs."""
     single = {
         (row["model"], row["data"], row["scale"]): f"{row['psnr_y']:.2f}"
-        for row in load_record("liif_scores")["rows"]
+        for record in ("liif_scores", "flagship_scores")
+        for row in load_record(record)["rows"]
     }
     cost = load_record("profile_laptop")["rows"]
     cost = {row["model"]: row for row in cost if row["scale"] == 4}
@@ -49,8 +52,10 @@ def results() -> str:
     for name in METHODS:
         scores = [plus_minus(seed_scores(name, d, s)) for d, s in COLUMNS]
         rows.append([TITLES[name], *scores, *price[name]])
-    default = [single["liif", d, s] for d, s in COLUMNS]
-    rows.append(["`liif`, 8,000 steps", *default, *price["liif"]])
+    longer, default = ([single[m, d, s] for d, s in COLUMNS] for m in SINGLE)
+    rows.append(["LIIF, seed 0, 8,000 steps", *longer, *price["liif"]])
+    count = count_parameters(load_pretrained("liif"))
+    rows.append(["**`liif`**, the default", *default, f"{count / 1e3:,.0f} k", ""])
     heads = [f"{SETS[d]} ×{s}" for d, s in COLUMNS]
     return markdown(["PSNR-Y, dB", *heads, "parameters", "CPU time"], rows)
 
@@ -136,6 +141,20 @@ def macs_of_sample(name: str, encoder: str) -> float:
     outputs = outputs or [(recipe.patch, recipe.queries**0.5)]
     counts = [macs_paper(model, (p, p), side / p) for p, side in outputs]
     return sum(counts) / len(counts)
+
+
+def curve() -> str:
+    """PSNR on Y of the default LIIF on its way, by the CPU hours spent."""
+    places, found = [(d, s) for d in SETS for s in (2, 3, 4)], {}
+    for row in load_record("flagship_curve")["rows"]:
+        scores = found.setdefault((row["steps"], row["cpu_hours"]), {})
+        scores[row["data"], row["scale"]] = f"{row['psnr_y']:.2f}"
+    rows = [
+        [f"{steps:,}", f"{hours:.1f}", *(scores[place] for place in places)]
+        for (steps, hours), scores in found.items()
+    ]
+    heads = [f"{SETS[d]} ×{s}" for d, s in places]
+    return markdown(["steps", "CPU hours", *heads], rows)
 
 
 SUSTAINED = 10e12  # operations a second, an assumption
@@ -296,6 +315,7 @@ BLOCKS = {
     ("docs/instructors.md", "exercises"): exercises,
     ("docs/training.md", "quick"): quick,
     ("docs/training.md", "recipes"): recipes,
+    ("docs/training.md", "curve"): curve,
     ("docs/training.md", "cost"): cost,
     ("docs/training.md", "expected"): expected,
     ("docs/benchmark.md", "machine"): machine,
