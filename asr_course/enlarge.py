@@ -116,9 +116,11 @@ def upscale(
 
 def kept_info(image: Image.Image, size: tuple[int, int]) -> dict:
     """What is said about a picture, for its enlargement to `size` (rows, cols)."""
-    other = ("CMYK", "LAB", "YCbCr", "HSV")  # profiles of these do not fit any more
+    other = ("CMYK", "LAB")  # profiles of these do not fit any more
     keys = {"dpi"} if image.mode in other else {"dpi", "icc_profile"}
     kept = {key: value for key, value in image.info.items() if key in keys}
+    if not np.isfinite(np.array(kept.get("dpi", 0), float)).all():
+        del kept["dpi"]  # 0/0 in a TIFF
     if exif := image.getexif():
         details = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, n in zip(("ExifImageHeight", "ExifImageWidth"), size, strict=True):

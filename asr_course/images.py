@@ -63,17 +63,32 @@ def open_image(source) -> Image.Image:
             low, high = image.getextrema() if image.mode == "I" else (0, 0)
             if low < 0 or high > 65535:
                 raise ValueError("its pixels are no 16-bit levels; save it as a PNG")
-            if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0:
-                image = Image.fromarray(65535 - np.asarray(image))  # white is 0
-            frames = getattr(image, "n_frames", 1)
-            image = ImageOps.exif_transpose(image)
-            image.info |= {"frames": frames, **about}
+            tags = getattr(image, "tag_v2", {}) if image.mode == "I;16" else {}
+            about["frames"] = getattr(image, "n_frames", 1)
+            image = image.copy()
+            image.info |= about
+            mend_exif(image)
+            if tags.get(258) == (12,):
+                image.paste(Image.fromarray(np.asarray(image) * 16))
+            if tags.get(262) == 0:  # white is 0
+                image.paste(Image.fromarray(65535 - np.asarray(image)))
+            ImageOps.exif_transpose(image, in_place=True)
             return image
     except Exception as error:  # Pillow raises many kinds
         name = source if isinstance(source, str | os.PathLike) else "the image"
         unknown = isinstance(error, UnidentifiedImageError)
         why = "no format that Pillow knows; save it as a PNG" if unknown else error
         raise UserError(f"cannot read {name}: {why}") from None
+
+
+def mend_exif(image: Image.Image) -> None:
+    """Of EXIF that cannot be written again, keep only how the picture is turned."""
+    kept, turn = Image.Exif(), ExifTags.Base.Orientation
+    try:
+        kept[turn] = image.getexif().get(turn, 1)
+        image.getexif().tobytes()
+    except Exception:  # Pillow raises many kinds
+        image.info["exif"] = kept.tobytes()
 
 
 def about_tiff(image: Image.Image) -> dict:
@@ -113,7 +128,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all, and make the folders that it is in."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f"{path.name[:50]}.{os.getpid()}.part")
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
@@ -131,11 +146,11 @@ def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
     if image.mode.startswith("I") and kind not in ("PNG", "TIFF"):
         image = split_alpha(image)[0]
     colour = image.mode.startswith("RGB")  # WebP and AVIF make colours of grey
-    if kind in ("BMP", "PPM", "GIF", "JPEG2000") or (
-        kind in ("WEBP", "AVIF") and not colour
-    ):
-        image = to_srgb(image)
+    fits = kind in ("JPEG", "PNG", "TIFF") or (kind in ("WEBP", "AVIF") and colour)
+    image = image if fits else to_srgb(image)
     how = {k: image.info[k] for k in ("icc_profile", "exif", "dpi") if k in image.info}
+    if not fits:
+        how["icc_profile"] = None  # one for colours would tint what was grey
     if kind in ("JPEG", "WEBP", "AVIF"):
         how |= {"quality": quality}
     if kind == "JPEG":

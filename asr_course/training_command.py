@@ -66,6 +66,8 @@ def run_train(args) -> int:
     devices.leave_processes()
     if not devices.is_main():
         return 0 if run else 130
+    if not args.resume:
+        set_aside(about)
     write_json(about, card)
     if run and file.exists() and weights.read_card(file).get("steps") == run.steps:
         message = f"{file}: nothing left to do"

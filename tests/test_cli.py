@@ -315,3 +315,9 @@ def test_an_extended_run_keeps_its_first_weights_and_what_its_card_says(tmp_path
     file.unlink()
     assert on_cpu(*train_words(out, "--steps", 4)) == 0  # a new run
     assert (out / "checkpoint-1.pt").exists()
+
+
+def test_a_file_of_the_name_run_json_is_not_lost(tmp_path):
+    (tmp_path / "run.json").write_text("mine")
+    assert on_cpu(*train_words(tmp_path, "--steps", 1)) == 0
+    assert (tmp_path / "run-1.json").read_text() == "mine"

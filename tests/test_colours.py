@@ -4,6 +4,7 @@ A fresh model with `skip` is bilinear interpolation, so a flat patch stays flat.
 """
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -203,3 +204,50 @@ def test_sixteen_bits_in_which_zero_is_white(tmp_path):
     Image.fromarray(levels.reshape(3, 4)).save(file, tiffinfo={262: 0})
     found = np.asarray(open_image(file))
     assert np.array_equal(found, 65535 - levels.reshape(3, 4))
+
+
+def test_a_profile_that_does_not_fit_grey_does_not_fit_its_colours(plain, tmp_path):
+    """A .webp of grey holds colours: a profile for these would change what is seen."""
+    image, out = Image.new("L", (5, 4), 100), tmp_path / "out.webp"
+    image.info["icc_profile"] = swapped_profile()
+    save_image(upscale(plain, image, 2), out)
+    assert "icc_profile" not in Image.open(out).info
+    assert "icc_profile" in image.info
+
+
+def test_a_profile_outlives_another_way_to_write_colours(plain):
+    """YCbCr is RGB written otherwise; a profile for CMYK or LAB fits RGB no more."""
+    for mode, kept in (("YCbCr", True), ("CMYK", False), ("LAB", False)):
+        image = Image.new(mode, (5, 4))
+        image.info["icc_profile"] = swapped_profile()
+        assert ("icc_profile" in upscale(plain, image, 2).info) == kept
+
+
+def test_twelve_bits_and_what_is_said_where_zero_is_white(tmp_path):
+    """Twelve bits in sixteen are nearly black, as Pillow reads them."""
+    data, file = b"\xf0\x00\x7f" * 2, tmp_path / "twelve.tif"  # 3840, 127
+    tags = {256: 2, 257: 2, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 6}
+    ifd = b"".join(struct.pack("<HHII", tag, 4, 1, x) for tag, x in tags.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    file.write_bytes(head + data + struct.pack("<H", len(tags)) + ifd + bytes(4))
+    assert np.asarray(open_image(file)).tolist() == [[3840 * 16, 127 * 16]] * 2
+    image = Image.fromarray(np.zeros((3, 4), np.uint16))
+    image.save(file, tiffinfo={262: 0}, dpi=(300, 300), icc_profile=b"mine")
+    found = open_image(file)
+    assert np.asarray(found).min() == 65535
+    assert (found.info["dpi"], found.info["icc_profile"]) == ((300, 300), b"mine")
+
+
+def test_broken_data_about_a_picture_cost_nothing_else(plain, tmp_path):
+    """EXIF that is none, or of a wrong type; a resolution of 0/0."""
+    broken, wrong = tmp_path / "broken.jpg", tmp_path / "wrong.png"
+    photo = Image.fromarray(picture(5, 7))
+    photo.save(broken, exif=b"Exif\0\0garbage")
+    exif = struct.pack(">2sHIHHHIHH", b"MM", 42, 8, 2, 274, 3, 1, 6, 0)
+    exif += struct.pack(">HHI4s", 34853, 2, 2, b"x\0\0\0") + bytes(4)
+    photo.save(wrong, exif=b"Exif\0\0" + exif)
+    for file, size in ((broken, (14, 10)), (wrong, (10, 14))):
+        save_image(upscale(plain, file, 2), tmp_path / "out.jpg")
+        assert Image.open(tmp_path / "out.jpg").size == size
+    photo.info["dpi"] = (float("nan"), 300)
+    assert "dpi" not in upscale(plain, photo, 2).info

@@ -268,3 +268,8 @@ def test_sample_photos_and_crops(name):
     crop = images.sample_crops(200)[name]
     np.testing.assert_array_equal(crop, pixels[row : row + 200, col : col + 200])
     assert images.sample_crops()[name].shape == (256, 256, 3)
+
+
+def test_a_file_s_name_may_be_as_long_as_the_disk_allows(tmp_path):
+    images.write_whole(tmp_path / f"{'n' * 251}.png", b"x")
+    assert [len(name) for name in os.listdir(tmp_path)] == [255]
