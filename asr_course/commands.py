@@ -68,9 +68,17 @@ def check_save(args) -> None:
             raise UserError("--save needs models, and data folders, of different names")
 
 
-def run_evaluate(args) -> None:
-    for file in filter(None, (args.json, args.record)):
+def check_files(args, *files: Path | None) -> None:
+    """UserError unless these can be written, are new and are not one."""
+    files = [file for file in files if file]
+    if len(set(files)) < len(files):
+        raise UserError(f"{files[0]} cannot hold two things; give two names")
+    for file in files:
         images.check_place(file, args.overwrite)
+
+
+def run_evaluate(args) -> None:
+    check_files(args, args.json, args.record)
     if args.save:
         check_save(args)
     names = [name for name in args.model if name != "bicubic"]
@@ -122,8 +130,7 @@ def format_rows(rows: list[dict]) -> str:
 
 
 def run_profile(args) -> None:
-    for file in filter(None, (args.json, args.plot)):
-        images.check_place(file, args.overwrite)
+    check_files(args, args.json, args.plot)
     device = devices.pick_device(args.device)
     names = list(METHODS) if args.all else args.model
     sizes = args.size or (["paper", "laptop"] if args.all else ["paper"])

@@ -5,6 +5,7 @@ refused in one sentence, before any work is done.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -121,12 +122,14 @@ def kept_info(image: Image.Image, size: tuple[int, int]) -> dict:
     kept = {key: value for key, value in image.info.items() if key in keys}
     if not np.isfinite(np.array(kept.get("dpi", 0), float)).all():
         del kept["dpi"]  # 0/0 in a TIFF
-    if exif := image.getexif():
+    with suppress(Exception):  # EXIF may be broken in many ways
+        exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, n in zip(("ExifImageHeight", "ExifImageWidth"), size, strict=True):
             if ExifTags.Base[tag] in details:
                 details[ExifTags.Base[tag]] = n
-        kept["exif"] = exif.tobytes()
+        if len(exif):
+            kept["exif"] = exif.tobytes()
     return kept
 
 

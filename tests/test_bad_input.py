@@ -81,6 +81,7 @@ REFUSALS = {
         (("--model", "bicubic", "none.safetensors"), "none.*cannot be read"),
         (("--json", "photo.png/a.json"), "cannot write photo.png"),
         (("--record", "set"), "set exists"),
+        (("--json", "a.json", "--record", "a.json"), "cannot hold two things"),
         (("--json", "tiny.safetensors"), "exists: .*--overwrite"),
         (("--save", "set"), "set exists"),
         (("--save", "new", "--data", "set", "./set"), "different names"),

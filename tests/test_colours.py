@@ -238,7 +238,7 @@ def test_twelve_bits_and_what_is_said_where_zero_is_white(tmp_path):
     assert (found.info["dpi"], found.info["icc_profile"]) == ((300, 300), b"mine")
 
 
-def test_broken_data_about_a_picture_cost_nothing_else(plain, tmp_path):
+def test_broken_data_about_a_picture_cost_nothing_else(plain, tmp_path, monkeypatch):
     """EXIF that is none, or of a wrong type; a resolution of 0/0."""
     broken, wrong = tmp_path / "broken.jpg", tmp_path / "wrong.png"
     photo = Image.fromarray(picture(5, 7))
@@ -251,3 +251,9 @@ def test_broken_data_about_a_picture_cost_nothing_else(plain, tmp_path):
         assert Image.open(tmp_path / "out.jpg").size == size
     photo.info["dpi"] = (float("nan"), 300)
     assert "dpi" not in upscale(plain, photo, 2).info
+    about = Image.Exif()
+    about[ExifTags.Base.Artist] = "somebody"
+    photo.info = {"exif": about.tobytes()}
+    assert "exif" in upscale(plain, photo, 2).info
+    monkeypatch.setattr(Image.Exif, "tobytes", lambda self: struct.pack(">H", "x"))
+    assert "exif" not in upscale(plain, photo, 2).info
