@@ -10,22 +10,18 @@ from asr_course.coords import (
     corners,
     make_coord,
     nearest,
-    pixel_centres,
     split_axes,
     to_position,
 )
-from asr_course.diffusion import posterior
 from asr_course.layers import bilinear, look_up
 from asr_course.lessons import EXERCISES, check
-from asr_course.lessons.diif import blend_then_map, group_of, slice_ends
-from asr_course.lessons.diin import heat_step, soft_mean, spread
-from asr_course.lessons.diinn import local_offsets, modulate, sine_of_grid
-from asr_course.lessons.hiif import attend, binary, in_pieces, positive
-from asr_course.lessons.idm import ddim_step, implicit_up, noisy
-from asr_course.lessons.liif import owners, self_ensemble
+from asr_course.lessons.diif import group_of, least_scale, smooth_weight
+from asr_course.lessons.diin import pickier, soft_mean
+from asr_course.lessons.diinn import fade, most_periods, sine_of_grid
+from asr_course.lessons.hiif import attend, digits, positive, splits_at
+from asr_course.lessons.idm import mixed_step, price, ramp
+from asr_course.lessons.liif import mend, saved
 from asr_course.lessons.side_by_side import blend_first, front, luck
-from asr_course.models.diin_layers import rates
-from asr_course.render import render
 
 
 def blend(grid, coord, weigh=lambda weight, k: weight):
@@ -44,27 +40,19 @@ def swapped(grid, coord):
     return blend(grid, coord, lambda weight, k: weights[3 - k])
 
 
-def flipped_only(model, lr, size):
-    """Four of the eight variants."""
-    flips = ((), (-1,), (-2,), (-2, -1))
-    return sum(render(model, lr.flip(d), size).flip(d) for d in flips) / 4
-
-
 def half_pixel_off(grid, coord):
     """Coordinates taken as if the corners, not the centres, were the samples."""
     shift = coord.new_tensor([1 / grid.shape[1], 1 / grid.shape[2]])
     return blend(grid, coord + shift)
 
 
-def z_first(layer, s, z, i, j):
-    """The layer's columns are taken in the wrong order."""
-    W_z, W_s = layer.weight[:, : z.shape[-1]], layer.weight[:, z.shape[-1] :]
-    return s @ W_s.T + look_up(z @ W_z.T + layer.bias, i, j)
+def differ(a, b, levels):
+    """Which digits of two places differ."""
+    return digits(a, levels) != digits(b, levels)
 
 
-def doubled(t, levels, first=1):
-    """t times 2, 4, 8 ..., one for each level."""
-    return t[..., None] * 2.0 ** torch.arange(first, first + levels)
+def normal(x):
+    return F.layer_norm(x, x.shape[-1:])
 
 
 def pair_by_pair(q, k, v):
@@ -73,54 +61,23 @@ def pair_by_pair(q, k, v):
     return weight @ v / weight.sum(-1, keepdim=True)
 
 
-def by_pieces(pieces, dtype=torch.float64, weigh=lambda n: 1, count=sum):
-    """The sum over pieces with something about it changed."""
-    total, sizes = 0, []
-    for _, k, v in pieces():
-        total = total + weigh(len(k)) * (k.T.to(dtype) @ v.to(dtype))
-        sizes.append(len(k))
-    return [q @ (total / count(sizes)).to(q) for q, _, _ in pieces()]
+def squared(q, k, v, weigh=lambda cos: (1 + cos) ** 2, units=(-1, -1), columns=1):
+    """The pickier mean by its matrix, with something about it changed.
 
-
-def heard_so_far(pieces):
-    """One round: nobody hears of the pieces that come later."""
-    total, n, found = 0, 0, []
-    for q, k, v in pieces():
-        total, n = total + k.T.double() @ v.double(), n + len(k)
-        found.append(q @ (total / n).to(q))
-    return found
-
-
-def all_kept(pieces):
-    """Right, but memory grows with the number of queries."""
-    kept = list(pieces())
-    return in_pieces(lambda: kept)
-
-
-def as_it_is(x):
-    return x
-
-
-def weighed(q, k, v, above=1, below=1, cosine=1, units=(F.normalize, F.normalize)):
-    """What each node hears, with something about it changed.
-
-    above and below: what stands for the 1 of 1 + cosine; cosine: its share below.
+    units: the axes along which q and k get the length one, None for neither.
     """
-    q, k = (unit(x) for unit, x in zip(units, (q, k), strict=True))
-    top = above * v.sum(dim=0) + q @ (k.T @ v)
-    return top / (below * len(k) + cosine * q @ k.sum(dim=0))[:, None]
+    q, k = (
+        x if axis is None else F.normalize(x, dim=axis)
+        for x, axis in zip((q, k), units, strict=True)
+    )
+    weight = weigh(q @ k.mT)
+    return weight / weight.sum(dim=-columns, keepdim=True) @ v
 
 
 def summed_by_hand(q, k, v):
     """Right, but pair by pair, and no matrix product to count."""
-    weight = 1 + F.cosine_similarity(q[:, None], k, dim=-1)
-    return (weight[..., None] * v).sum(dim=1) / weight.sum(dim=1, keepdim=True)
-
-
-def of_columns(q, k, v):
-    """What each node says adds up to one, not what each one hears."""
-    weight = 1 + F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).T
-    return weight / weight.sum(dim=0) @ v
+    weight = (1 + F.cosine_similarity(q[:, :, None], k[:, None], dim=-1)) ** 2
+    return (weight[..., None] * v[:, None]).sum(2) / weight.sum(2, keepdim=True)
 
 
 def relative(pieces, weight=1, total=1, start=-torch.inf, peak_of=torch.maximum):
@@ -173,55 +130,11 @@ def last_only(pieces):
     return exponent.softmax(0) @ x
 
 
-def counted_first(pieces):
-    """Right, but in three rounds."""
-    n = sum(len(k) for _, k, _ in pieces())
-    return by_pieces(pieces, count=lambda sizes: n)
-
-
-def straight(y, y0, now, then):
-    """Along the straight line from y to y0."""
-    return y + (then - now) / (1 - now) * (y0 - y)
-
-
-def ancestral(y, y0, now, then):
-    """DDPM's mean, without its noise."""
-    gammas = (torch.tensor(level**2) for level in (now, then))
-    return posterior(y, y0, *gammas)[0]
-
-
-def with_noise_of(find, strength=lambda now, then: (1 - then**2) ** 0.5):
-    """A step with another idea of the noise in y, or of how strong it becomes."""
-    return lambda y, y0, now, then: (
-        then * y0 + strength(now, then) * find(y, y0, now, then)
-    )
-
-
-def asked(
-    h,
-    size,
-    mlp,
-    pick=nearest,
-    offset=lambda position, index, cells, pixels: 2 * (position - index),
-    order=lambda z, rows, cols: (z, rows, cols),
-):
-    """The question to the MLP with something about it changed."""
-    index, away = [], []
-    for pixels, cells in zip(size, h.shape[2:], strict=True):
-        position = to_position(pixel_centres(pixels), cells)
-        index.append(pick(position, cells))
-        away.append(offset(position, index[-1], cells, pixels))
-    z = look_up(h.movedim(1, -1), index[0][None, :, None], index[1][None, None])
-    rows, cols = torch.meshgrid(*away, indexing="ij")
-    rows, cols = (x[None, ..., None].expand(*z.shape[:3], 1) for x in (rows, cols))
-    return mlp(torch.cat(order(z, rows, cols), dim=-1))
-
-
-def smooth_features(h, size, mlp):
-    """Features are interpolated; the offsets are right."""
-    z = F.interpolate(h, size, mode="bilinear").movedim(1, -1)
-    offsets = implicit_up(h, size, as_it_is)[..., -2:]
-    return mlp(torch.cat([z, offsets], dim=-1))
+def mixed(y, y0, now, then, sigma, fresh, kept=None, level=0.5, scale=1.0):
+    """A step with something about it changed; kept: how much old noise stays."""
+    noise = (y - now**level * y0) / (1 - now) ** 0.5
+    kept = (1 - then - sigma**2) ** 0.5 if kept is None else kept(then, sigma)
+    return then**level * y0 + kept * noise + sigma**scale * fresh
 
 
 def unbeaten(points, beats, key=lambda point: point[0]):
@@ -318,13 +231,13 @@ def asked_four_times(features, coord, cell, mlp):
 
 WRONG = {
     "diif.1": {
-        "ends are lengths": lambda g, u: slice_ends(g, u) + torch.tensor([0, 1]),
-        "one slice too few": lambda g, u: slice_ends(g // u * u or u, u),
-        "last slice padded": lambda g, u: torch.stack(
-            [torch.arange(0, g, u), torch.arange(0, g, u) + u - 1], -1
-        ),
-        "axes swapped": lambda g, u: slice_ends(g, u).T,
-        "evenly cut": lambda g, u: slice_ends(g, -(-g // -(-g // u))),
+        "no ceiling": lambda c, d, w, p: c / ((1 - p) * w - d),
+        "share spent": lambda c, d, w, p: least_scale(c, d, w, 1 - p),
+        "fine for coarse": lambda c, d, w, p: least_scale(d, c, w, p),
+        "coarse with s²": lambda c, d, w, p: ((c + d) / ((1 - p) * w)) ** 0.5,
+        "fine with s": lambda c, d, w, p: (c + d) / ((1 - p) * w),
+        "coarse stage alone": lambda c, d, w, p: c / ((1 - p) * w),
+        "largest for none": lambda c, d, w, p: min(least_scale(c, d, w, p), 30),
     },
     "diif.2": {
         "scale rounded": lambda N, n: (
@@ -342,48 +255,47 @@ WRONG = {
         "swapped": lambda N, n: group_of(N, n)[::-1],
     },
     "diif.3": {
-        "always late": lambda H, share, of, W: (
-            sum(a[:, None] * h[of] for a, h in zip(share, H, strict=True)) @ W.T
+        "areas": lambda x, v: (1 - (x - v).abs()).prod(-1, keepdim=True),
+        "a quarter each": lambda x, v: torch.full_like(x[:, :1], 0.25),
+        "nearest corner": lambda x, v: (
+            ((x >= 0) == (v > 0)).all(-1, keepdim=True).to(x)
         ),
-        "always early": lambda H, share, of, W: sum(
-            a[:, None] * (h @ W.T)[of] for a, h in zip(share, H, strict=True)
-        ),
-        "first corner's shares for all": lambda H, a, of, W: blend_then_map(
-            H, a[:1].expand_as(a), of, W
-        ),
-        "mean of the corners": lambda H, a, of, W: blend_then_map(
-            H, torch.full_like(a, 0.25), of, W
-        ),
-        "another slice": lambda H, a, of, W: blend_then_map(H, a, of.flip(0), W),
+        "areas squared": lambda x, v: (1 - (x - v).abs()).prod(-1, keepdim=True) ** 2,
+        "opposite corner": lambda x, v: smooth_weight(x, -v),
+        "sum of the axes": lambda x, v: (1 - (x - v).abs()).mean(-1, keepdim=True) / 2,
+        "rows only": lambda x, v: smooth_weight(x[:, :1], v[:1]) / 2,
+        "flat (N,)": lambda x, v: smooth_weight(x, v)[:, 0],
     },
     "diin.1": {
-        "alpha and 1 - alpha swapped": lambda z, S, a: heat_step(z, S, 1 - a),
-        "S transposed": lambda z, S, a: heat_step(z, S.T, a),
-        "only the flow": lambda z, S, a: (1 - a) * (S @ z - z),
-        "only what comes": lambda z, S, a: (1 - a) * S @ z,
-        "out instead of in": lambda z, S, a: z - (1 - a) * (S @ z - z),
-        "columns normalised": lambda z, S, a: heat_step(z, S / S.sum(0), a),
-        "all alike": lambda z, S, a: a * z + (1 - a) * z.mean(0),
-        "two steps": lambda z, S, a: heat_step(heat_step(z, S, a), S, a),
-        "features first": lambda z, S, a: heat_step(z, S, a).T,
+        "straight": lambda left, steps: 1 - (1 - left) / steps,
+        "a part of it": lambda left, steps: left / steps,
+        "one step": lambda left, steps: left,
+        "what moves": lambda left, steps: 1 - left ** (1 / steps),
+        "the other power": lambda left, steps: left**steps,
+        "of the variance": lambda left, steps: left ** (0.5 / steps),
+        "one step too many": lambda left, steps: left ** (1 / (steps + 1)),
+        "a fade": lambda left, steps: 1 + math.log(left) / steps,
+        "a rate": lambda left, steps: -math.log(left) / steps,
     },
     "diin.2": {
-        "not normalised": lambda *qkv: weighed(*qkv, units=(as_it_is, as_it_is)),
-        "only q normalised": lambda *qkv: weighed(*qkv, units=(F.normalize, as_it_is)),
-        "columns normalised": lambda q, k, v: weighed(
-            *(F.normalize(x, dim=0) for x in (q, k)), v, units=(as_it_is, as_it_is)
+        "not squared": lambda *qkv: squared(*qkv, weigh=lambda cos: 1 + cos),
+        "not normalised": lambda *qkv: squared(*qkv, units=(None, None)),
+        "only q normalised": lambda *qkv: squared(*qkv, units=(-1, None)),
+        "columns normalised": lambda *qkv: squared(*qkv, units=(1, 1)),
+        "cosine squared": lambda *qkv: squared(*qkv, weigh=lambda cos: 1 + cos**2),
+        "1 forgotten": lambda *qkv: squared(*qkv, weigh=lambda cos: cos**2),
+        "mixed term once": lambda *qkv: squared(
+            *qkv, weigh=lambda cos: 1 + cos + cos**2
         ),
-        "by n": lambda *qkv: weighed(*qkv, cosine=0),
-        "by one more": lambda q, k, v: weighed(q, k, v, below=1 + 1 / len(k)),
-        "1 counted once": lambda q, k, v: weighed(q, k, v, below=1 / len(k)),
-        "1 forgotten": lambda *qkv: weighed(*qkv, above=0, below=0),
-        "right but quadratic": lambda q, k, v: rates(q, k) @ v,
+        "cubed": lambda *qkv: squared(*qkv, weigh=lambda cos: (1 + cos) ** 3),
+        "not a mean": lambda *qkv: 2 * squared(*qkv),
+        "twice": lambda q, k, v: squared(q, k, squared(q, k, v)),
+        "right but quadratic": squared,
         "no matrix product": summed_by_hand,
-        "v normalised too": lambda q, k, v: spread(q, k, F.normalize(v, dim=-1)),
-        "q and k swapped": lambda q, k, v: spread(k, q, v),
-        "sums of columns": of_columns,
-        "softmax": lambda q, k, v: (F.normalize(q) @ F.normalize(k).T).softmax(1) @ v,
-        "features first": lambda q, k, v: spread(q, k, v).T,
+        "q and k swapped": lambda q, k, v: pickier(k, q, v),
+        "sums of columns": lambda *qkv: squared(*qkv, columns=2),
+        "softmax": lambda *qkv: squared(*qkv, weigh=torch.exp),
+        "features first": lambda q, k, v: pickier(q, k, v).mT,
     },
     "diin.3": {
         "as printed": naive,
@@ -401,22 +313,23 @@ WRONG = {
         "one number": lambda p: soft_mean(p).mean(),
     },
     "diinn.1": {
-        "in pixels": lambda N, n: local_offsets(N, n) / 2,
-        "half a pixel off": lambda N, n: local_offsets(N, n) + n / N,
-        "axes swapped": lambda N, n: local_offsets(n, N),
-        "not from the nearest": lambda N, n: 2 * to_position(pixel_centres(N), n),
-        "other sign": lambda N, n: -local_offsets(N, n),
+        "in radians": lambda w: most_periods(w) * 2 * torch.pi,
+        "from the centre on": lambda w: most_periods(w) / 2,
+        "signs kept": lambda w: w[:, :2].sum(dim=1).abs() / torch.pi,
+        "pixel size counted": lambda w: w.abs().sum(dim=1) / torch.pi,
+        "the larger alone": lambda w: w[:, :2].abs().amax(dim=1) / torch.pi,
+        "along the gradient": lambda w: w[:, :2].norm(dim=1) / torch.pi,
+        "one number": lambda w: most_periods(w).max(),
     },
     "diinn.2": {
-        "looked up first": lambda layer, s, z, i, j: layer(
-            torch.cat([s, look_up(z, i, j)], dim=-1)
-        ),
-        "bias twice": lambda layer, s, z, i, j: (
-            modulate(layer, s, z, i, j) + layer.bias
-        ),
-        "z before s": z_first,
-        "axes swapped": lambda a, s, z, i, j: modulate(a, s, z, j, i),
-        "no bias": lambda a, s, z, i, j: modulate(a, s, z, i, j) - a.bias,
+        "nearest": lambda d, m: (d.abs() < 0.5).float(),
+        "one side": lambda d, m: ((0.5 + m - d) / (2 * m)).clamp(0, 1),
+        "not clamped": lambda d, m: (0.5 + m - d.abs()) / (2 * m),
+        "zone twice as wide": lambda d, m: fade(d, 2 * m),
+        "zone half as wide": lambda d, m: fade(d, m / 2),
+        "after the border": lambda d, m: (1 - (d.abs() - 0.5) / m).clamp(0, 1),
+        "squared": lambda d, m: fade(d, m) ** 2,
+        "as LIIF": lambda d, m: fade(d, 0.5),
     },
     "diinn.3": {
         "a sine for every place": lambda row, col, W_row, W_col, b: (
@@ -430,14 +343,16 @@ WRONG = {
         "no bias": lambda r, c, a, b, d: sine_of_grid(r, c, a, b, 0 * d),
     },
     "hiif.1": {
-        "cumulative": lambda t, L: doubled(t, L).floor(),
-        "reversed": lambda t, L: binary(t, L).flip(-1),
-        "rounded": lambda t, L: doubled(t, L).round() % 2,
-        "levels first": lambda t, L: binary(t, L).movedim(-1, 0),
-        "borders downward": lambda t, L: (doubled(t, L).ceil() - 1) % 2,
-        "never taken away": lambda t, L: (doubled(t, L) >= 1).float(),
-        "not floored": lambda t, L: doubled(t, L) % 2,
-        "signs": lambda t, L: 2 * binary(t, L) - 1,
+        "counted from one": lambda *x: splits_at(*x) + 1,
+        "0 where none differs": lambda *x: differ(*x).int().argmax(-1),
+        "digits that differ": lambda *x: differ(*x).sum(-1),
+        "digits that agree": lambda *x: x[2] - differ(*x).sum(-1),
+        "the finest that differs": lambda *x: (
+            x[2] - 1 - differ(*x).flip(-1).int().argmax(-1)
+        ),
+        "by the distance": lambda a, b, L: (
+            (-(a - b).abs().log2()).floor().clamp(0, L).long()
+        ),
     },
     "hiif.2": {
         "sum": lambda q, k, v: attend(q, k, v) * q.shape[-2],
@@ -453,81 +368,62 @@ WRONG = {
         "pair by pair": pair_by_pair,
     },
     "hiif.3": {
-        "own queries only": lambda p: [attend(*part) for part in p()],
-        "heard so far": heard_so_far,
-        "sum": lambda p: by_pieces(p, count=lambda sizes: 1),
-        "mean of means": lambda p: by_pieces(p, weigh=lambda n: 1 / n, count=len),
-        "by the number of pieces": lambda p: by_pieces(p, count=len),
-        "all in one": lambda p: torch.cat(in_pieces(p)),
-        "sums in float32": lambda p: by_pieces(p, dtype=torch.float32),
-        "all kept": all_kept,
-        "three rounds": counted_first,
+        "together": lambda x, d: normal(torch.cat([x, d], -1)),
+        "not normalised": lambda x, d: torch.cat([x, d], -1),
+        "normalised apart": lambda x, d: torch.cat([normal(x), normal(d)], -1),
+        "digits first": lambda x, d: torch.cat([d, normal(x)], -1),
+        "as large as x": lambda x, d: torch.cat([normal(x), d * x.std()], -1),
+        "no digits": lambda x, d: torch.cat([normal(x), 0 * d], -1),
+        "one digit": lambda x, d: torch.cat([normal(x), d[:, :1], d[:, :1]], -1),
+        "x divided by 100": lambda x, d: torch.cat([x / 100, d], -1),
+        "over all queries": lambda x, d: torch.cat([(x - x.mean()) / x.std(), d], -1),
     },
     "idm.1": {
-        "level taken for gamma": lambda y0, a, e: a**0.5 * y0 + (1 - a) ** 0.5 * e,
-        "shares add up": lambda y0, a, e: a * y0 + (1 - a) * e,
-        "picture and noise swapped": lambda y0, a, e: noisy(e, a, y0),
-        "level squared": lambda y0, a, e: noisy(y0, a**2, e),
-        "noise is added": lambda y0, a, e: a * y0 + e,
-        "noise taken away": lambda y0, a, e: noisy(y0, a, -e),
-        "one number for a pixel": lambda y0, a, e: noisy(y0, a, e).mean(0),
+        "ratio, not decibels": lambda K: 1 + 1 / K,
+        "amplitudes": lambda K: 20 * math.log10(1 + 1 / K),
+        "natural logarithm": lambda K: 10 * math.log(1 + 1 / K),
+        "truth forgotten": lambda K: 10 * math.log10(2 / K),
+        "always one draw": lambda K: 10 * math.log10(2),
+        "decibels divided": lambda K: 10 * math.log10(2) / K,
+        "deviations add": lambda K: 20 * math.log10(1 + K**-0.5) / 2,
+        "root of K": lambda K: 10 * math.log10(1 + K**-0.5),
+        "better, not worse": lambda K: -price(K),
     },
     "idm.2": {
-        "levels swapped": lambda y, y0, now, then: ddim_step(y, y0, then, now),
-        "levels taken for gammas": lambda y, y0, now, then: ddim_step(
-            y, y0, now**0.5, then**0.5
+        "times swapped": lambda y, y0, a, b, *more: mixed_step(y, y0, b, a, *more),
+        "levels taken for gammas": lambda y, y0, a, b, *more: mixed_step(
+            y, y0, a**0.5, b**0.5, *more
         ),
-        "straight line": straight,
-        "DDPM's mean": ancestral,
-        "fresh noise": lambda y, y0, now, then: noisy(y0, then, torch.randn_like(y)),
-        "the picture alone": lambda y, y0, now, then: then * y0,
-        "nothing moves": lambda y, y0, now, then: y,
-        "y taken for noise": with_noise_of(lambda y, *_: y),
-        "noise not scaled": with_noise_of(lambda y, y0, now, then: y - now * y0),
-        "whole picture taken away": with_noise_of(
-            lambda y, y0, now, then: (y - y0) / (1 - now**2) ** 0.5
-        ),
-        "noise stays as strong": lambda y, y0, now, then: y + (then - now) * y0,
+        "gammas taken for levels": lambda *x: mixed(*x, level=1),
+        "all old noise stays": lambda *x: mixed(*x, kept=lambda b, s: (1 - b) ** 0.5),
+        "deviations add": lambda *x: mixed(*x, kept=lambda b, s: (1 - b) ** 0.5 - s),
+        "sigma not squared": lambda *x: mixed(*x, kept=lambda b, s: abs(1 - b - s)),
+        "no root": lambda *x: mixed(*x, kept=lambda b, s: 1 - b - s**2),
+        "sigma squared": lambda *x: mixed(*x, scale=2),
+        "fresh noise forgotten": lambda *x: mixed(*x[:5], 0 * x[5]),
+        "DDIM": lambda *x: mixed_step(*x[:4], 0, x[5]),
+        "other fresh noise": lambda *x: mixed_step(*x[:5], torch.randn_like(x[0])),
+        "the picture alone": lambda y, y0, now, then, *_: then**0.5 * y0,
     },
     "idm.3": {
-        "rows and columns of h swapped": lambda h, size, mlp: implicit_up(
-            h.mT, size, mlp
-        ),
-        "columns before rows": lambda *x: asked(
-            *x, order=lambda z, rows, cols: (z, cols, rows)
-        ),
-        "offsets before features": lambda *x: asked(
-            *x, order=lambda z, rows, cols: (rows, cols, z)
-        ),
-        "no offsets": lambda *x: asked(*x, order=lambda z, *_: (z,)),
-        "in pixels": lambda *x: asked(*x, offset=lambda x, i, *_: x - i),
-        "the other way": lambda *x: asked(*x, offset=lambda x, i, *_: 2 * (i - x)),
-        "places, not offsets": lambda *x: asked(
-            *x, offset=lambda x, i, m, n: 2 * (x + 0.5) / m - 1
-        ),
-        "the corner before": lambda *x: asked(
-            *x, pick=lambda x, m: x.floor().long().clamp(0, m - 1)
-        ),
-        "nearest to the upper left corner": lambda *x: asked(
-            *x, pick=lambda x, m: torch.arange(len(x)) * m // len(x)
-        ),
-        "corners as samples": lambda *x: asked(
-            *x, pick=lambda x, m: nearest(x + 0.5, m)
-        ),
-        "smooth features": smooth_features,
-        "first map of the batch only": lambda h, size, mlp: implicit_up(
-            h[:1].expand_as(h), size, mlp
-        ),
-        "MLP not asked": lambda h, size, mlp: implicit_up(h, size, as_it_is),
+        "two forgotten": lambda *x: ramp(*x) / 2,
+        "half instead of twice": lambda *x: ramp(*x) / 4,
+        "columns before rows": lambda *x: ramp(*x).flip(1),
+        "first two inputs": lambda a, b: 2 * b.weight @ a.weight[:, :2],
+        "first layer alone": lambda a, b: 2 * a.weight[:, -2:],
+        "transposed": lambda *x: ramp(*x).T,
+        "with a ReLU": lambda a, b: 2 * b.weight @ a.weight[:, -2:].relu(),
+        "with the bias": lambda a, b: ramp(a, b) + b.bias[:, None],
+        "upwards": lambda *x: -ramp(*x),
     },
     "liif.1": {
-        "half a pixel off": lambda N, n: torch.arange(N) * n // N,
-        "floating point": lambda N, n: nearest(
-            to_position(pixel_centres(N, torch.float16), n), n
-        ),
-        "axes swapped": lambda N, n: owners(n, N),
-        "ties downward": lambda N, n: ((2 * torch.arange(N) + 1) * n - 1) // (2 * N),
-        "not whole numbers": lambda N, n: owners(N, n).float(),
+        "as it comes": lambda offset, cell, n: (offset, cell),
+        "the other way": lambda offset, cell, n: (offset * 24 / n, cell * 24 / n),
+        "offset alone": lambda offset, cell, n: (offset * n / 24, cell),
+        "cell alone": lambda offset, cell, n: (offset, cell * n / 24),
+        "one pixel is 1": lambda offset, cell, n: (offset * n / 2, cell * n / 2),
+        "for one size": lambda offset, cell, n: (offset * 64 / 24, cell * 64 / 24),
+        "swapped": lambda offset, cell, n: mend(offset, cell, n)[::-1],
     },
     "liif.2": {
         "half a pixel off": half_pixel_off,
@@ -538,13 +434,13 @@ WRONG = {
         "first picture of the batch only": lambda g, c: blend(g[:1].expand_as(g), c),
     },
     "liif.3": {
-        "asked once": render,
-        "four instead of eight": flipped_only,
-        "not flipped back": lambda model, lr, size: (
-            (render(model, lr, size) + render(model, lr.flip(-1), size)) / 2
-        ),
-        "sum instead of mean": lambda m, lr, s: 8 * self_ensemble(m, lr, s),
-        "size not transposed": lambda m, lr, s: self_ensemble(m, lr, s[::-1]),
+        "one axis": lambda tau: tau,
+        "four codes": lambda tau: 4 * tau,
+        "half of the distances": lambda tau: tau / 2,
+        "without the strip": lambda tau: -tau * math.log(tau),
+        "decimal logarithm": lambda tau: tau * (1 - math.log10(tau)),
+        "what is asked": lambda tau: 1 - saved(tau),
+        "either distance": lambda tau: 1 - (1 - tau**0.5) ** 2,
     },
     "side.1": {
         "one order only": lambda n: luck(n) / 2,
@@ -642,12 +538,14 @@ def test_the_reference_passes(name, capsys):
 @pytest.mark.parametrize(
     "name, answer",
     [
+        ("diif.3", lambda x, v: (math.pi * (x - v) / 2).cos().square().prod(-1, True)),
         ("side.1", lambda n: 2 / math.comb(2 * n, n)),
         ("side.1", lambda n: 2 * math.factorial(n) ** 2 / math.factorial(2 * n)),
         ("side.2", lambda points: unbeaten(points, beats)),
         ("side.2", lambda points: tuple(front(points))),
         ("side.3", lambda *given: codes(*given, blend=sampled)),
         ("side.3", lambda *given: codes(*given, blend=blend)),
+        ("hiif.3", lambda x, d: torch.cat([normal(x), 2 * d - 1], -1)),
     ],
 )
 def test_another_right_answer_passes(name, answer, capsys):

@@ -6,15 +6,26 @@ import math
 
 import pytest
 import torch
-from helpers import near, picture
+from helpers import awake, near, picture
 from PIL import Image
 
 from asr_course import build
 from asr_course.images import sample_crops
 from asr_course.lessons.exam import held_out, load_readers
 from asr_course.presets import PRESETS
+from asr_course.render import render
 from asr_course.weights import read_card
-from studies import ablate, benchmark, exam, gpu_hour, growth, readers, seams
+from studies import (
+    ablate,
+    benchmark,
+    diinn_control,
+    exam,
+    gpu_hour,
+    growth,
+    hiif_digits,
+    readers,
+    seams,
+)
 
 
 def record_of(main, path, *words: str) -> dict:
@@ -48,6 +59,36 @@ def test_ablate_refuses_a_variant_that_is_not_there():
     plan = PRESETS["smoke"].lesson
     with pytest.raises(ValueError, match="variant of liif.*nothing"):
         ablate.ablate("liif", plan, [0], [2], ["nothing"], "cpu")
+
+
+def test_diinn_control_trains_decoders_of_one_size(tmp_path):
+    words = ["--preset", "smoke", "--steps", "2", "--scales", "4"]
+    rows = record_of(diinn_control.main, tmp_path / "c.json", *words)["rows"]
+    assert [(r["variant"], r["scale"]) for r in rows] == [
+        (variant, 4) for variant in diinn_control.VARIANTS
+    ]
+    assert all(abs(r["decoder"] - 40_899) < 200 for r in rows)  # DIINN's at size tiny
+    assert len({r["psnr_y"] for r in rows}) == 3
+
+
+def test_diinn_control_changes_nothing_but_how_branches_meet():
+    """With a product and weights as they were it is the package's DIINN."""
+    model = awake(diinn_control.make("weights x 8"))
+    model.synthesis[0].weight.data /= 8
+    package = build("diinn", "tiny").eval()
+    package.load_state_dict(model.state_dict())
+    lr, size = torch.rand(1, 3, 5, 6), (12, 15)
+    near(render(model, lr, size), render(package, lr, size))
+
+
+def test_hiif_digits_trains_three_networks_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(hiif_digits, "SEAMS", 2)
+    words = ["--steps", "2", "--seeds", "1", "--scales", "4", "8"]
+    rows = record_of(hiif_digits.main, tmp_path / "h.json", *words)["rows"]
+    found = [(r["told"], r["seed"], r["scale"]) for r in rows]
+    assert found == [(told, 1, x) for told in hiif_digits.TOLD for x in (4, 8)]
+    assert len({r["psnr_y"] for r in rows}) == len(rows)
+    assert all(r["border"] > 0 and r["centre"] > 0 for r in rows)
 
 
 # The benchmark

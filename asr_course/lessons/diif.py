@@ -1,6 +1,7 @@
 """Notebook 3, DIIF: its diagram, its widget, its exercises."""
 
-from itertools import pairwise
+import math
+from itertools import pairwise, product
 
 import ipywidgets as ipw
 import matplotlib.pyplot as plt
@@ -8,13 +9,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from asr_course import plots
 from asr_course.coords import cells_to_pixels, make_coord, round_half_up, split_axes
 from asr_course.lessons import base, drawing
-from asr_course.lessons.base import Exercise, checker, random, require, require_close
-from asr_course.lessons.liif import owners
+from asr_course.lessons.base import Exercise, checker, require, require_close
 from asr_course.models.slices import cut_slices
 
 TrainingCurve, effects = base.TrainingCurve, base.effects
@@ -124,30 +123,28 @@ class SliceExplorer(base.Explorer):
         return canvas, f"{words}{len(group)} slices"
 
 
-def slice_ends(g: int, u: int) -> Tensor:
-    """First and last place of every slice of u among g pixels: (K, 2)."""
-    first = torch.arange(0, g, u)
-    return torch.stack([first, (first + u).clamp(max=g) - 1], dim=-1)
+def least_scale(coarse: float, fine: float, whole: float, saved: float) -> float:
+    """From which scale on coarse s + fine s² is at most (1 - saved) whole s²."""
+    left = (1 - saved) * whole - fine
+    return coarse / left if left > 0 else math.inf
 
 
-def try_slice_ends(f) -> None:
-    for g, u in ((16, 4), (9, 4), (6, 3), (7, 3), (7, 7), (5, 8), (1, 1)):
-        ends, case = torch.as_tensor(f(g, u)), f"{g} pixels in slices of {u}"
-        require(ends.shape == (-(-g // u), 2), f"{case}: {-(-g // u)} firsts and lasts")
-        places = [p for a, b in ends.tolist() for p in range(int(a), int(b) + 1)]
-        words = f"{case}: places 0 to {g - 1} each belong to one, in order"
-        require(places == list(range(g)), f"{words}; yours cover {places}")
-        lengths = [int(b - a) + 1 for a, b in ends]
-        full = all(length == u for length in lengths[:-1])
-        require(full, f"{case}: only the last may be short; yours hold {lengths}")
+def try_least_scale(f) -> None:
+    for numbers in product((1.3, 5.0), (0.1, 2.0), (1.4, 9.0), (0.0, 0.2, 0.7, 0.95)):
+        s, (coarse, fine, whole, saved) = float(f(*numbers)), numbers
+        share, exists = 1 - (coarse / s + fine) / whole, fine < (1 - saved) * whole
+        good = math.isclose(share, saved, abs_tol=1e-4) if exists else s == math.inf
+        words = f"(coarse, fine, whole, saved) {numbers}: ×{s:.3g} saves {share:.3f}"
+        require(good, words if exists else f"{words}; no scale does, so math.inf")
 
 
 def group_of(n_pixels: int, n_cells: int) -> tuple[Tensor, Tensor]:
     """Place in its group, and the group's size, of every pixel: (n_pixels,) twice."""
-    owner = owners(n_pixels, n_cells)
+    i = torch.arange(n_pixels)
+    owner = (2 * i + 1) * n_cells // (2 * n_pixels)
     count = torch.bincount(owner, minlength=n_cells)
     start = count.cumsum(0) - count
-    return torch.arange(n_pixels) - start[owner], count[owner]
+    return i - start[owner], count[owner]
 
 
 def try_group_of(f) -> None:
@@ -162,31 +159,32 @@ def try_group_of(f) -> None:
             require(got == right, words)
 
 
-def blend_then_map(H: Tensor, share: Tensor, of: Tensor, W: Tensor) -> Tensor:
-    """sum_t share_t W H_t[of], with W applied where there are fewer places."""
-    early = H.shape[0] * H.shape[1] < len(of)
-    if early:
-        H = H @ W.T
-    blend = sum(a[:, None] * embedding(of, h) for a, h in zip(share, H, strict=True))
-    return blend if early else blend @ W.T
+def smooth_weight(x: Tensor, v: Tensor) -> Tensor:
+    """A corner's weight, without a kink at the group's border: (N, 2) -> (N, 1)."""
+    t = 1 - (x - v).abs()  # along each axis: 1 at the corner, 0 on the far side
+    return (t * t * (3 - 2 * t)).prod(dim=-1, keepdim=True)
 
 
-def try_blend(f) -> None:
-    for slices, pixels in ((3, 30), (10, 12)):
-        H, share, W = random(0, 4, slices, 6), random(1, 4, pixels), random(2, 5, 6)
-        of = torch.arange(pixels) * slices // pixels
-        case = H, share, of, W
-        expected = torch.einsum("tn,tnd,ed->ne", share, H[:, of], W)
-        words = "must equal W applied to the blend, each corner with its own shares"
-        require_close(f(*case), expected, words, 1e-3)
-        most = min(4 * slices, pixels) * 5 * 6
-        hint = "which are fewer, pixels or corners of slices? Blend elementwise"
-        base.require_cheap(lambda case=case: f(*case), most, hint)
+def try_smooth_weight(f) -> None:
+    corners = torch.tensor([*product((-0.5, 0.5), repeat=2)], dtype=torch.float64)
+    line = torch.linspace(-0.5, 0.5, 401, dtype=torch.float64)
+    x = torch.cartesian_prod(line[::40], line[::40])
+    total, ones = sum(f(x, v) for v in corners), torch.ones(len(x), 1)
+    require_close(total, ones, "the four must sum to one")
+    for v, axis in product(corners, (0, 1)):
+        of = f"the weight of the corner {v.tolist()}"
+        far = f(x, v)[(x == -v).any(dim=-1)].abs().max()
+        require(far < 1e-4, f"{of} must be 0 on its far sides, not {far:.2f}")
+        along = torch.where(torch.arange(2) == axis, line[:, None], v)
+        slope = f(along, v)[:, 0].diff().abs() * 400
+        require(slope.max() < 20, f"{of} jumps inside the group")
+        steep = slope[[0, -1]].max()
+        require(steep < 0.1, f"{of} has a slope of {steep:.2f} at a border, not 0")
 
 
 EXERCISES = {
-    "diif.1": Exercise(slice_ends, try_slice_ends),
+    "diif.1": Exercise(least_scale, try_least_scale),
     "diif.2": Exercise(group_of, try_group_of),
-    "diif.3": Exercise(blend_then_map, try_blend),
+    "diif.3": Exercise(smooth_weight, try_smooth_weight),
 }
 check = checker(EXERCISES)

@@ -111,45 +111,45 @@ class RateProbe(base.PixelProbe):
         return figure, "\n".join(said)
 
 
-def heat_step(z: Tensor, S: Tensor, alpha: float) -> Tensor:
-    """One step of Eq. 2: nodes z (n, d), rates S (n, n)."""
-    return alpha * z + (1 - alpha) * S @ z
+def alpha_for(left: float, steps: int) -> float:
+    """The alpha of Eq. 2 that leaves this share of the spread, S the plain mean."""
+    return left ** (1 / steps)
 
 
-def try_heat_step(f) -> None:
-    S, z = random(6, 6, 6).softmax(1), random(7, 6, 3)  # columns do not sum to one
-    words = "node j reaches node i by the rate S[i, j], not by S[j, i]"
-    require(not base.close(f(z, S, 0.3), 0.3 * z + 0.7 * S.T @ z), words)
-    five = torch.full((6, 2), 5.0)
-    require_close(f(five, S, 0.3), five, "equal temperatures must not change")
-    require_close(f(z, torch.eye(6), 0.3), z, "with S the identity nothing flows")
-    expected = z.clone()
-    for i in range(6):
-        expected[i] += 0.25 * sum(S[i, j] * (z[j] - z[i]) for j in range(6))
-    require_close(f(z, S, 0.75), expected, "(1 - alpha) sum_j S[i, j] (z[j] - z[i])")
+def try_alpha_for(f) -> None:
+    z = random(6, 20, 3)
+    for left, steps in ((0.5, 1), (0.5, 2), (0.9, 3), (0.01, 10), (1.0, 5)):
+        alpha, after = float(f(left, steps)), z
+        case = f"left = {left}, steps = {steps}: your alpha is {alpha:.3f}"
+        for _ in range(steps):
+            after = alpha * after + (1 - alpha) * after.mean(dim=0)
+        share = (after.std(dim=0) / z.std(dim=0)).mean().item()
+        require(base.close(share, left), f"{case}, with which {share:.3f} is left")
 
 
-def spread(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """S v for w = 1 + cos(q, k), without the n x n matrix: (n, d)."""
-    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-    top = v.sum(dim=0) + q @ (k.T @ v)
-    return top / (len(k) + q @ k.sum(dim=0))[:, None]
+def pickier(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """S v for w = (1 + cos(q, k))^2, without the n x n matrix: (B, n, d)."""
+    q, k = (F.pad(F.normalize(x, dim=-1), (1, 0), value=1) for x in (q, k))
+    q, k = ((x[..., :, None] * x[..., None, :]).flatten(-2) for x in (q, k))
+    return q @ (k.mT @ v) / (q @ k.sum(dim=1)[..., None])
 
 
-def try_spread(f) -> None:
-    lengths = torch.tensor([3, 0.5, 1]).view(3, 1, 1)
+def try_pickier(f) -> None:
+    lengths = torch.tensor([3, 0.5, 1]).view(3, 1, 1, 1)
     for n in (6, 50, 1000):
-        q, k, v = case = lengths * random(n, 3, n, 4)
-        rough = 1 + q @ k.T
-        words = "the cosine is of unit vectors: normalise each row of q and of k"
-        wrong = rough @ v / rough.sum(dim=1, keepdim=True)
-        require(not base.close(f(*case), wrong, 1e-3), words)
-        weight = 1 + F.cosine_similarity(q[:, None], k[None], dim=-1)  # (n, n)
-        expected = weight @ v / weight.sum(dim=1, keepdim=True)
-        words = "row i is the mean of v with weights 1 + cos(q_i, k_j) that sum to one"
+        q, k, v = case = lengths * random(n, 3, 2, n, 4)
+        one = 1 + F.cosine_similarity(q[:, :, None], k[:, None], dim=-1)  # (B, n, n)
+        for w, words in (
+            (one, "these are the weights 1 + cos: square them"),
+            ((1 + q @ k.mT) ** 2, "normalise each row of q and of k"),
+        ):
+            wrong = w @ v / w.sum(dim=-1, keepdim=True)
+            require(not base.close(f(*case), wrong, 1e-3), words)
+        expected = one**2 @ v / (one**2).sum(dim=-1, keepdim=True)
+        words = "row i is the mean of v with weights (1 + cos)^2 that sum to one"
         require_close(f(*case), expected, words, 1e-3)
         hint = "which sums over j need no i?"
-        base.require_cheap(lambda case=case: f(*case), max(64 * n, 800), hint)
+        base.require_cheap(lambda case=case: f(*case), 2000 * n, hint)
 
 
 def soft_mean(pieces) -> Tensor:
@@ -181,8 +181,8 @@ def try_soft_mean(f) -> None:
 
 
 EXERCISES = {
-    "diin.1": Exercise(heat_step, try_heat_step),
-    "diin.2": Exercise(spread, try_spread),
+    "diin.1": Exercise(alpha_for, try_alpha_for),
+    "diin.2": Exercise(pickier, try_pickier),
     "diin.3": Exercise(soft_mean, try_soft_mean),
 }
 check = checker(EXERCISES)

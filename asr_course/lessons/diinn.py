@@ -4,12 +4,11 @@ import ipywidgets as ipw
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from asr_course import plots
 from asr_course.coords import Queries, nearest, pixel_centres, to_position
-from asr_course.layers import look_up
 from asr_course.lessons import base, drawing
 from asr_course.lessons.base import Exercise, checker, random, require, require_close
 
@@ -107,44 +106,45 @@ class BranchProbe(base.PixelProbe):
         return sheet, "\n".join(said)
 
 
-def local_offsets(n_pixels: int, n_cells: int) -> Tensor:
-    """From the centre of its low-resolution pixel to each output pixel, in [-1, 1]."""
-    position = to_position(pixel_centres(n_pixels), n_cells)
-    return 2 * (position - nearest(position, n_cells))
+def most_periods(weight: Tensor) -> Tensor:
+    """Periods that layer 0's arguments cross in a pixel: (D, 3) -> (D,)."""
+    return weight[:, :2].abs().sum(dim=1) / torch.pi
 
 
-def try_local_offsets(f) -> None:
-    for pixels, cells in ((12, 4), (10, 4), (33, 10), (4, 4)):
-        got = torch.as_tensor(f(pixels, cells))
-        require(got.shape == (pixels,), f"{pixels} output pixels need {pixels} numbers")
-        require(got.abs().max() <= 1 + 1e-4, "no offset leaves [-1, 1]")
-    for scale in (1, 2, 3, 7):
-        one = (2 * torch.arange(scale) + 1) / scale - 1
-        words = f"at ×{scale} the offsets in every low-resolution pixel are {one}"
-        require_close(torch.as_tensor(f(5 * scale, 5)).float(), one.repeat(5), words)
-    got, right = torch.as_tensor(f(5, 2)).float(), [-0.6, 0.2, -1.0, -0.2, 0.6]
-    words = f"a pixel on the border goes with the one further on: {right}, not {got}"
-    require_close(got, torch.tensor(right), words)
+def try_most_periods(f) -> None:
+    turn, words = torch.tensor([[torch.pi, 0, 0]]), "π on the rows is one period"
+    require_close(f(turn), torch.ones(1), words)
+    words = "rows and columns count both, whatever their signs: π and -π make two"
+    require_close(f(turn - turn.roll(1, 1)), torch.full((1,), 2.0), words)
+    words = "the pixel size is the same in all of the pixel: its weight does not count"
+    require_close(f(turn + turn.roll(2, 1)), torch.ones(1), words)
+    weight, signs = random(0, 9, 3), torch.tensor([-1.0, 1.0])
+    values = torch.cartesian_prod(signs, signs, torch.zeros(1)) @ weight.T  # (4, 9)
+    right = values.amax(dim=0) / torch.pi  # the smallest is minus the largest
+    require_close(f(weight), right, "the extremes lie in opposite corners")
 
 
-def modulate(layer: nn.Linear, s: Tensor, z: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """layer([s, z at (i, j)]) with the part of z computed once per latent code."""
-    width = s.shape[-1]
-    W_s, W_z = layer.weight[:, :width], layer.weight[:, width:]
-    return s @ W_s.T + look_up(z @ W_z.T + layer.bias, i, j)
+def fade(offset: Tensor, margin: float) -> Tensor:
+    """A code's weight at an offset from its centre, in low-resolution pixels."""
+    return ((0.5 + margin - offset.abs()) / (2 * margin)).clamp(0, 1)
 
 
-def try_modulate(f) -> None:
-    i, j = torch.arange(12)[None, :, None] // 3, torch.arange(15)[None, None] // 3
-    for seed in (0, 1):
-        layer = nn.Linear(28, 6)
-        layer.weight.data, layer.bias.data = random(seed, 6, 28), random(seed + 2, 6)
-        s, z = random(seed + 4, 2, 12, 15, 8), random(seed + 6, 2, 4, 5, 20)
-        expected = layer(torch.cat([s, look_up(z, i, j)], dim=-1))
-        words = "must equal layer([s, z at (i, j)]): one bias, s before z, no ReLU"
-        require_close(f(layer, s, z, i, j), expected, words)
-    hint = "apply the part of z before you look it up, not after"
-    base.require_cheap(lambda: f(layer, s, z, i, j), 6 * (s.numel() + z.numel()), hint)
+def try_fade(f) -> None:
+    far = torch.linspace(-1.5, 1.5, 3001)
+    for margin in (0.1, 0.3, 0.5):
+        w, distance, x = f(far, margin), far.abs(), torch.linspace(0, 1, 777)
+        require(w.shape == far.shape, "every offset needs one weight")
+        inner, outer = distance < 0.499 - margin, distance > 0.501 + margin
+        words = f"margin {margin}: up to 1/2 - margin the code answers alone, weight 1"
+        require((w[inner] - 1).abs().sum() < 1e-3, words)
+        words = f"margin {margin}: from 1/2 + margin on the weight is 0"
+        require(w[outer].abs().sum() < 1e-3, words)
+        words = "the weights of two neighbours, at offsets d and d - 1, sum to one"
+        require_close(f(x, margin) + f(x - 1, margin), torch.ones(777), words)
+        words = "the weight jumps; let it fall over all of the zone of ± margin"
+        require(w.diff().abs().max() < 0.0016 / margin, words)
+        zone = (distance - 0.5).abs() < 0.9 * margin
+        require(w[zone].min() > 0 and w[zone].max() < 1, words)
 
 
 def sine_of_grid(row: Tensor, col: Tensor, W_row: Tensor, W_col: Tensor, b: Tensor):
@@ -179,8 +179,8 @@ def try_sine_of_grid(f) -> None:
 
 
 EXERCISES = {
-    "diinn.1": Exercise(local_offsets, try_local_offsets),
-    "diinn.2": Exercise(modulate, try_modulate),
+    "diinn.1": Exercise(most_periods, try_most_periods),
+    "diinn.2": Exercise(fade, try_fade),
     "diinn.3": Exercise(sine_of_grid, try_sine_of_grid),
 }
 check = checker(EXERCISES)

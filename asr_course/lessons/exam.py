@@ -136,7 +136,7 @@ def consistency(sr: Tensor, lr: Tensor) -> float:
     1e5 (IDM's Table 2; its range and kernel are unstated: here [0, 1] and bicubic)."""
     small = [resize(to_pixels(x), tuple(lr.shape[2:])) for x in sr]
     small = torch.from_numpy(np.stack(small)).movedim(-1, 1) / 255
-    return 1e5 * (small - lr).square().mean().item()
+    return 1e5 * (small.to(lr) - lr).square().mean().item()
 
 
 def sharpness(sr: Tensor, hr: Tensor) -> float:

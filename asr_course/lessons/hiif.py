@@ -121,29 +121,22 @@ class DigitExplorer(base.Explorer):
         return canvas, "\n".join(words)
 
 
-def binary(t: Tensor, levels: int) -> Tensor:
-    """The first binary digits of t in [0, 1): (...) -> (..., levels)."""
-    bits = []
-    for _ in range(levels):
-        t = 2 * t
-        bits.append(t.floor())
-        t = t - t.floor()
-    return torch.stack(bits, dim=-1)
+def splits_at(a: Tensor, b: Tensor, levels: int) -> Tensor:
+    """The first level whose digit differs between places a and b; `levels` if none."""
+    differ = digits(a, levels) != digits(b, levels)
+    return (differ.cumsum(-1) == 0).sum(-1)
 
 
-def try_binary(f) -> None:
-    for shape, levels in (((5,), 3), ((2, 4), 6), ((), 2)):
-        got, right = f(torch.zeros(shape), levels), torch.zeros(*shape, levels)
-        require_close(torch.as_tensor(got), right, "all digits of 0 are 0")
-    for t, expected in ((0.5, [1, 0, 0]), (0.25, [0, 1, 0]), (0.875, [1, 1, 1])):
-        got = torch.as_tensor(f(torch.tensor([t]), 3))[0].tolist()
-        require(got == expected, f"{t} has the digits {expected}, yours are {got}")
-    t = torch.arange(0, 1, 1 / 96)
-    got = torch.as_tensor(f(t, 6)).float()
-    require(((got == 0) | (got == 1)).all(), "every digit is 0 or 1, for every t")
-    rest = t - (got / 2.0 ** torch.arange(1, 7)).sum(-1)
-    words = "the sum of digit / 2, digit / 4, digit / 8 ... lies at most 1/64 below t"
-    require(((rest >= 0) & (rest < 2**-6)).all(), words)
+def try_splits_at(f) -> None:
+    for a, b, level in ((0.4, 0.6, 0), (0.1, 0.3, 1), (0.55, 0.7, 2), (0.3, 0.3, 6)):
+        got = int(f(torch.tensor([a]), torch.tensor([b]), 6))
+        words = f"{a} and {b} part at level {level}" if a < b else "equal places: 6"
+        require(got == level, f"{words}, yours: {got}")
+    a, b = random(60, 2, 40, 7).sigmoid()
+    for levels in (3, 6):
+        m, n = ((x * 2**levels).long() for x in (a, b))
+        right = levels - torch.frexp((m ^ n).float()).exponent  # bits of m ^ n
+        require_close(f(a, b, levels), right, "the coarsest level that differs counts")
 
 
 def positive(x: Tensor) -> Tensor:
@@ -173,36 +166,30 @@ def try_attend(f) -> None:
         base.require_cheap(lambda qkv=qkv: f(*qkv), 128 * n, "multiply k and v first")
 
 
-def in_pieces(pieces) -> list[Tensor]:
-    """The attention output for the queries of each piece, over those of all pieces."""
-    total, n = 0, 0
-    for _, k, v in pieces():
-        total = total + k.T.double() @ v.double()
-        n += len(k)
-    return [q @ (total / n).to(q) for q, _, _ in pieces()]
+def read(x: Tensor, digit: Tensor) -> Tensor:
+    """What level 1 reads: x (n, C), normalised alone, and its two digits (n, 2)."""
+    return torch.cat([F.layer_norm(x, x.shape[-1:]), digit], dim=-1)
 
 
-def try_in_pieces(f) -> None:
-    q, k, v = parts = random(60, 3, 60, 4)
-    for sizes in ([60], [20, 20, 20], [1, 40, 19]):
-        pieces = base.Pieces(parts, sizes)
-        got = f(pieces)
-        require(not isinstance(got, Tensor), "return a list, a tensor for each piece")
-        lengths = [len(part) for part in got]
-        require(lengths == sizes, f"pieces of {sizes} give as many, not {lengths}")
-        got = torch.cat(list(got))
-        require_close(got, q @ (k.T @ v / 60), "pieces must give what all give at once")
-        require(pieces.passes == 2, f"two passes, not {pieces.passes}")
-    q, k, v = torch.ones(3, 4097, 1)
-    k[0] = 2.0**26  # and many small numbers after it: float32 would lose them
-    got = torch.cat(list(f(base.Pieces((q, k, v), [1] * 4097))))
-    off = (got - (2.0**26 + 4096) / 4097).abs().max()
-    require(off < 0.1, "add up in float64: 4,096 ones after a large number were lost")
+def try_read(f) -> None:
+    x, pairs = random(61, 9, 16) + 1, torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+    for size in (1, 100, 1e4):
+        small, large = (x * k for k in (size, 10 * size))
+        got = torch.stack([f(small, pair.expand(9, 2)) for pair in pairs])
+        require(got.shape == (4, 9, 18), f"{(9, 16)} and {(9, 2)} make {(9, 18)}")
+        gap = torch.pdist(got.flatten(1) / 3).min()  # over nine queries
+        words = f"two pairs of digits are {gap:.2g} apart where x is of size {size:g}"
+        require(gap > 0.5, f"{words}; keep them as far apart as 0 and 1")
+        normal = F.layer_norm(small, (16,)).expand(4, 9, 16)
+        words = "the first C numbers are x, normalised over its own C features"
+        require_close(got[..., :16], normal, words, 1e-3)
+        again = f(large, pairs[3].expand(9, 2))
+        require_close(again, got[3], "an x ten times as large must read the same", 1e-3)
 
 
 EXERCISES = {
-    "hiif.1": Exercise(binary, try_binary),
+    "hiif.1": Exercise(splits_at, try_splits_at),
     "hiif.2": Exercise(attend, try_attend),
-    "hiif.3": Exercise(in_pieces, try_in_pieces),
+    "hiif.3": Exercise(read, try_read),
 }
 check = checker(EXERCISES)

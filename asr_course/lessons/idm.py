@@ -1,18 +1,18 @@
 """Notebook 6, IDM: its diagram, its widget, its exercises."""
 
+import math
 from collections.abc import Generator
 
 import ipywidgets as ipw
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr_course import plots
-from asr_course.coords import nearest, output_size, pixel_centres, to_position
-from asr_course.diffusion import noise_source, q_sample, times
+from asr_course.coords import output_size
+from asr_course.diffusion import noise_source, posterior, times
 from asr_course.images import to_tensor
-from asr_course.layers import look_up
 from asr_course.lessons import base, drawing
 from asr_course.lessons.base import Exercise, checker, random, require, require_close
 from asr_course.picture import LatestWins
@@ -65,7 +65,7 @@ class DenoisingPlayer(LatestWins, base.Explorer):
     stills = ()  # y and prediction, by step
     hint = "Above: noisy pictures. Below: what the network predicts from them.<br>"
     hint += "Told ×: the scale that the network is told; it follows the true one."
-    examples = tuple((step, 64) for step in (0, 5, 10, 15, 20, STEPS))
+    examples = tuple((step, 96) for step in (0, 5, 10, STEPS))
 
     def __init__(self, model, image: np.ndarray, samples: int = 4, scale: float = 8.0):
         self.model, self.image, self.samples = model.eval(), image, samples
@@ -132,76 +132,76 @@ class DenoisingPlayer(LatestWins, base.Explorer):
         return sheet, f"{sizes}, {self.note}\n{words}"
 
 
-def noisy(y0: Tensor, level: float, noise: Tensor) -> Tensor:
-    """The picture at a noise level between 0, all noise, and 1, none."""
-    return q_sample(y0, torch.as_tensor(level), noise)
+def price(K: int) -> float:
+    """Decibels by which the mean of K honest draws is worse than the best answer."""
+    return 10 * math.log10(1 + 1 / K)
 
 
-def noise_case() -> tuple[Tensor, Tensor]:
-    """A picture and noise, (3, 40, 50) each, both of variance one."""
-    y0 = random(0, 3, 40, 50)
-    return y0 / y0.std(), random(1, 3, 40, 50)
+def try_price(f) -> None:
+    require(isinstance(f(2), float), "price(K) is one number, a float")
+    one = f"one draw has twice the error of the mean: 3.01 dB, yours is {f(1):.2f}"
+    require(abs(f(1) - 10 * math.log10(2)) < 0.01, one)
+    require(abs(f(10**6)) < 0.01, "the mean of very many draws is the best answer: 0")
+    for K in (2, 4, 8):  # any p will do: here a normal one with mean 0
+        truth, draws = random(0, 40_000), random(1, K, 40_000)
+        ratio = (draws.mean(0) - truth).square().mean() / truth.square().mean()
+        words = f"40,000 means of {K} draws cost {10 * ratio.log10():.2f} dB"
+        require(abs(f(K) - 10 * ratio.log10()) < 0.1, f"{words}, yours {f(K):.2f}")
 
 
-def try_noisy(f) -> None:
-    y0, noise = noise_case()
-    require_close(f(y0, 1.0, noise), y0, "at level 1 nothing but the picture is left")
-    require_close(f(y0, 0.0, noise), noise, "at level 0 nothing but noise is left")
-    for level in (0.3, 0.6, 0.8):
-        variance = f(y0, level, noise).var().item()
-        require(abs(variance - 1) < 0.05, f"the variance stays 1, not {variance:.2f}")
-    share = (f(y0, 0.6, noise) * y0).mean() / y0.square().mean()
-    require(abs(share - 0.6) < 0.05, f"the picture's share is 0.6, not {share:.2f}")
+def mixed_step(y, y0, now: float, then: float, sigma: float, fresh: Tensor) -> Tensor:
+    """From gamma `now` to gamma `then`: a part of the old noise, and sigma of fresh."""
+    noise = (y - now**0.5 * y0) / (1 - now) ** 0.5
+    return then**0.5 * y0 + (1 - then - sigma**2) ** 0.5 * noise + sigma * fresh
 
 
-def ddim_step(y: Tensor, y0: Tensor, now: float, then: float) -> Tensor:
-    """From level `now` to level `then`, along the line through y0."""
-    noise = (y - now * y0) / (1 - now**2) ** 0.5
-    return then * y0 + (1 - then**2) ** 0.5 * noise
+def try_mixed_step(f) -> None:
+    y0, noise, fresh = (random(seed, 3, 40, 50) for seed in range(3))
+    for now, then in ((0.04, 0.5), (0.36, 0.8)):
+        y, most = now**0.5 * y0 + (1 - now) ** 0.5 * noise, (1 - then) ** 0.5
+        old = then**0.5 * y0 + most * noise
+        words = "with sigma 0 it is DDIM's step (3): all of the old noise stays, weaker"
+        require_close(f(y, y0, now, then, 0.0, fresh), old, words)
+        new = then**0.5 * y0 + most * fresh
+        words = "with a sigma of nearly sqrt(1 - then) hardly any old noise stays"
+        require_close(f(y, y0, now, then, 0.9999 * most, fresh), new, words, 0.06)
+        variance = (f(y, y0, now, then, 0.6 * most, fresh) - then**0.5 * y0).var()
+        words = f"the noise at `then` has variance {1 - then:.2f}, not {variance:.2f}"
+        require(abs(variance / (1 - then) - 1) < 0.04, words)
+        mean, variance = posterior(y, y0, now, then)
+        got = f(y, y0, now, then, variance**0.5, fresh)
+        words = "with sigma^2 the variance in (4) it is the ancestral step"
+        require_close(got, mean + variance**0.5 * fresh, words)
 
 
-def try_ddim_step(f) -> None:
-    y0, y = noise_case()
-    same = f(y, y0, 0.5, 0.5)
-    require_close(same, y, "a step from a level to the same level changes nothing")
-    require_close(f(y, y0, 0.3, 1.0), y0, "a step to level 1 ends at the picture y0")
-    for now, then in ((0.2, 0.7), (0.6, 0.9)):
-        got = f(noisy(y0, now, y), y0, now, then)
-        require_close(got, noisy(y0, then, y), "keep the noise that is in y, weaker")
+def ramp(first: nn.Linear, second: nn.Linear) -> Tensor:
+    """Rise of every channel per feature, down and to the right: (D, 2)."""
+    return 2 * second.weight @ first.weight[:, -2:]
 
 
-def implicit_up(h: Tensor, size: tuple[int, int], mlp) -> Tensor:
-    """A feature map (B, C, h, w) at another size: (B, size[0], size[1], D)."""
-    index, offset = [], []
-    for pixels, cells in zip(size, h.shape[2:], strict=True):
-        position = to_position(pixel_centres(pixels), cells)
-        index.append(nearest(position, cells))
-        offset.append(2 * (position - index[-1]))
-    z = look_up(h.movedim(1, -1), index[0][None, :, None], index[1][None, None])
-    rows, cols = torch.meshgrid(*offset, indexing="ij")
-    offsets = torch.stack([rows, cols], dim=-1).expand(len(h), *size, 2)
-    return mlp(torch.cat([z, offsets], dim=-1))
+def try_ramp(f) -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(5 + 2, 8), nn.Linear(8, 4)
+    got, h = f(first, second).detach(), random(1, 5)
+    require(got.shape == (4, 2), f"four channels: (4, 2), yours {tuple(got.shape)}")
 
+    def at(down: float, right: float) -> Tensor:
+        with torch.no_grad():
+            place = 2 * torch.tensor([down, right])  # the offsets, 2 (r - rho)
+            return second(first(torch.cat([h, place])))
 
-def try_implicit_up(f) -> None:
-    h = random(0, 2, 4, 3, 5)
-    for size in ((6, 10), (7, 9), (3, 5), (20, 8)):
-        got, words = f(h, size, lambda x: x), f"{size} need four features, two offsets"
-        require(got.shape == (2, *size, 6), f"{words}: yours is {tuple(got.shape)}")
-    got = f(h, (6, 10), lambda x: x[..., :4])
-    twice = h.repeat_interleave(2, 2).repeat_interleave(2, 3).movedim(1, -1)
-    require_close(got, twice, "at twice the size a feature serves 2 × 2 pixels")
-    largest = f(h, (7, 9), lambda x: x[..., 4:]).abs().max()
-    require(largest <= 1 + 1e-4, f"offsets lie in [-1, 1], yours reach {largest:.2f}")
-    got = f(h[:, :, :2, :2], (6, 4), lambda x: x[..., 4:])[0]
-    rows, cols = torch.tensor([-2 / 3, 0, 2 / 3]).repeat(2), torch.tensor([-0.5, 0.5])
-    require_close(got[:, 0, 0], rows, "at ×3 row offsets, the first, are -2/3, 0, 2/3")
-    require_close(got[0, :, 1], cols.repeat(2), "at ×2 column offsets are -1/2, 1/2")
+    for axis, name in enumerate(("down", "to the right")):
+        step = [0.0, 0.0]
+        step[axis] = 0.5  # half a feature, from the centre to the border of a cell
+        rise = at(*step) - at(0, 0)
+        words = f"half a feature {name}, channel 0 rises by {rise[0]:.3f}"
+        words = f"{words}; half of your slope is {got[0, axis] / 2:.3f}"
+        require_close(got[:, axis] / 2, rise, words)
 
 
 EXERCISES = {
-    "idm.1": Exercise(noisy, try_noisy),
-    "idm.2": Exercise(ddim_step, try_ddim_step),
-    "idm.3": Exercise(implicit_up, try_implicit_up),
+    "idm.1": Exercise(price, try_price),
+    "idm.2": Exercise(mixed_step, try_mixed_step),
+    "idm.3": Exercise(ramp, try_ramp),
 }
 check = checker(EXERCISES)

@@ -6,16 +6,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from asr_course import layers, plots
-from asr_course.coords import corners, make_coord, split_axes
+from asr_course.coords import (
+    corners,
+    make_coord,
+    pixel_centres,
+    split_axes,
+    to_position,
+)
 from asr_course.images import resize, to_pixels, to_tensor
 from asr_course.lessons import base
 from asr_course.lessons.base import Exercise, checker, random, require, require_close
 from asr_course.metrics import make_pair, predict, psnr, to_luma
-from asr_course.models.liif import LIIFOptions
-from asr_course.render import render
 
 TrainingCurve, effects = base.TrainingCurve, base.effects
 train_variant = base.train_variant
@@ -88,7 +92,7 @@ class LatentProbe(base.PixelProbe):
         for k, (code_row, code_col) in enumerate(codes):
             look = {"color": "white", "ha": "center", "va": "center", "weight": "bold"}
             plot.text(code_col, code_row, k + 1, **look)
-        bottom, said = round(y) + 2.5, ["code: share, red green blue"]
+        bottom, said = round(y) + 2.5, ["code: weight, red green blue"]
         plot.axhspan(bottom, bottom + 2, color="white")
         blend = sum(w * rgb for w, rgb in zip(weights, colours, strict=True))
         for k, rgb in enumerate([*colours, blend]):
@@ -139,28 +143,20 @@ def protocol_effects(model, pictures: dict, scale: float) -> list[dict]:
     return [{"choice": c, "psnr": m, "change": m - first} for c, m in means.items()]
 
 
-def owners(n_pixels: int, n_cells: int) -> Tensor:
-    """For every output pixel, the low-resolution pixel that holds its centre."""
-    i = torch.arange(n_pixels)
-    return (2 * i + 1) * n_cells // (2 * n_pixels)
+def mend(offset: Tensor, cell: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Offset and cell on [-1, 1] of n low-resolution pixels, as on 24 pixels."""
+    return offset * n / 24, cell * n / 24
 
 
-def try_owners(f) -> None:
-    for pixels, cells in ((12, 4), (10, 4), (33, 10)):
-        got = torch.as_tensor(f(pixels, cells))
-        whole = got.shape == (pixels,) and not got.is_floating_point()
-        require(whole, f"{pixels} output pixels need {pixels} whole numbers")
-        right = got.min() == 0 and got.max() == cells - 1
-        require(right, f"of {cells} pixels the indices are 0 to {cells - 1}")
-    for scale in (1, 2, 3, 7):
-        counts = torch.bincount(torch.as_tensor(f(5 * scale, 5)), minlength=5)
-        require((counts == scale).all(), f"at ×{scale} each holds {scale}: {counts}")
-    got = torch.as_tensor(f(5, 2)).tolist()
-    words = f"at ×2.5 the pixel on the border goes with the one further on, not {got}"
-    require(got == [0, 0, 1, 1, 1], words)
-    for pixels, cells in ((7500, 3000), (99_999, 33_333), (10_007, 4001)):
-        right = (torch.as_tensor(f(pixels, cells)) == owners(pixels, cells)).all()
-        require(right, f"{pixels} over {cells}: rounding errors; use whole numbers")
+def try_mend(f) -> None:
+    offset, cell = random(3, 2, 5, 6, 2) / 24, random(4, 2, 2).abs() / 24
+    for n in (24, 16, 64, 100):
+        got = f(offset * 24 / n, cell * 24 / n, n)  # as many low-resolution pixels
+        require(len(got) == 2, "return two tensors: the offset and the cell")
+        parts = zip(("offset", "cell"), got, (offset, cell), strict=True)
+        for name, told, right in parts:
+            words = f"{name}: as many low-resolution pixels must be the same number on"
+            require_close(told, right, f"{words} {n} × {n} as on 24 × 24")
 
 
 def bilinear(grid: Tensor, coord: Tensor) -> Tensor:
@@ -187,46 +183,23 @@ def try_bilinear(f) -> None:
     require_close(f(ramp, points), bilinear(ramp, points), "points may be scattered")
 
 
-def self_ensemble(model, lr: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mean of the model's outputs for the eight flips and transpositions of `lr`."""
-    total = 0
-    for turned in (False, True):
-        for flips in ((), (-1,), (-2,), (-2, -1)):
-            x, target = (lr.mT, size[::-1]) if turned else (lr, size)
-            sr = render(model, x.flip(flips), target).flip(flips)
-            total = total + (sr.mT if turned else sr)
-    return total / 8
+def saved(tau: float) -> float:
+    """The part of a LIIF's codes that weigh less than tau, over all places."""
+    return tau * (1 - math.log(tau))
 
 
-class Pinned(layers.ImplicitModel):
-    """A model whose output depends on where the query is, as none should."""
-
-    def __init__(self):
-        super().__init__(nn.Identity(), LIIFOptions(skip=True))
-        self.encoder.radius = 0
-        self.weight = nn.Parameter(torch.zeros(()))
-
-    def predict(self, features, queries, cell):
-        row, col = (axis[..., None] for axis in queries)
-        lean = 0.3 * row + 0.1 * col + 0.2 * row**2  # flips alone do not cancel row^2
-        return lean.expand(*queries.shape, 3)
-
-
-def try_self_ensemble(f) -> None:
-    model, lr, size = case = Pinned(), random(2, 1, 3, 6, 9).sigmoid(), (15, 22)
-    plain = f(*case)
-    require(plain.shape == (3, *size), "transpose the size too, and the output back")
-    for dims in ((-1,), (-2,)):
-        flipped = f(model, lr.flip(dims), size).flip(dims)
-        require_close(flipped, plain, "where the input is flipped, the output must be")
-    turned = f(model, lr.mT, size[::-1]).mT
-    require_close(turned, plain, "where the input is transposed, the output must be")
-    require_close(plain, self_ensemble(*case), "the result is the mean of all eight")
+def try_saved(f) -> None:
+    fraction = to_position(pixel_centres(1600), 10) % 1
+    weights = fraction[:, None] * fraction
+    for tau in (0.25, 0.1, 0.05, 0.01):
+        got, part = float(f(tau)), float((weights < tau).double().mean())
+        words = f"at tau = {tau} your formula saves {got:.1%} of the calls; counted on"
+        require(abs(got - part) < 5e-3, f"{words} 1600 × 1600 pixels it is {part:.1%}")
 
 
 EXERCISES = {
-    "liif.1": Exercise(owners, try_owners),
+    "liif.1": Exercise(mend, try_mend),
     "liif.2": Exercise(bilinear, try_bilinear),
-    "liif.3": Exercise(self_ensemble, try_self_ensemble),
+    "liif.3": Exercise(saved, try_saved),
 }
 check = checker(EXERCISES)
