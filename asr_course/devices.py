@@ -27,20 +27,22 @@ def pick_device(name: str = "auto") -> torch.device:
 def half_type(precision: str, device: torch.device) -> torch.dtype | None:
     """The 16-bit type of this precision, or None: "fp16" is float32 except on CUDA.
 
-    "auto": on CUDA bf16 where the GPU has it, else fp16; float32 elsewhere. UserError
-    on "bf16" on a CPU without instructions for it: float32 is faster there.
+    "auto": bf16 where the GPU or CPU computes with it, else fp16. UserError on "bf16"
+    on a CPU without instructions for it: float32 is faster there.
     """
     choose("precision", precision, ("no", "auto", "fp16", "bf16"))
-    if precision == "auto" and device.type == "cuda":
-        bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
+    checks = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
+    native = any(getattr(torch.cpu, check, bool)() for check in checks)  # bool(): False
+    if precision == "auto":
+        bf16 = device.type == "cpu" and native
+        if device.type == "cuda":
+            bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
         precision = "bf16" if bf16 else "fp16"
     if precision == "no" or (precision != "bf16" and device.type != "cuda"):
         return None
     if precision == "fp16":
         return torch.float16
-    checks = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
-    native = [getattr(torch.cpu, check, bool)() for check in checks]  # bool() is False
-    if device.type == "cpu" and not any(native):
+    if device.type == "cpu" and not native:
         raise UserError("this CPU has no bfloat16 instructions; use precision 'no'")
     return torch.bfloat16
 

@@ -38,7 +38,6 @@ def test_the_type_of_each_precision(monkeypatch):
     """bf16 needs one of two sets of instructions; old versions of torch ask for one."""
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert half_type("no", cuda) is half_type("fp16", cpu) is None
-    assert half_type("auto", cpu) is None
     assert half_type("fp16", cuda) == torch.float16
     for capability, kind in (((7, 5), torch.float16), ((8, 0), torch.bfloat16)):
         monkeypatch.setattr(
@@ -47,9 +46,10 @@ def test_the_type_of_each_precision(monkeypatch):
         assert half_type("auto", cuda) == kind
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert half_type("bf16", cpu) == torch.bfloat16
+    assert half_type("bf16", cpu) == half_type("auto", cpu) == torch.bfloat16
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert half_type("bf16", cuda) == torch.bfloat16
+    assert half_type("auto", cpu) is None
     with pytest.raises(UserError, match="CPU has no bfloat16"):
         half_type("bf16", cpu)
     with pytest.raises(UserError, match="unknown precision"):
