@@ -11,12 +11,9 @@ window. What a model does not read is left out. Pictures and windows have any si
 
 import logging
 import warnings
-from collections import Counter
 from dataclasses import is_dataclass, replace
-from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -95,14 +92,6 @@ def export(model: nn.Module, half: bool = False) -> dict:
     return {"encoder": to_onnx(model, encode, picture, wanted, half), **files}
 
 
-def flat(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.linear on one matrix of queries: runtimes add its bias, and do a ReLU after it,
-    in the same pass."""
-    bias = x.new_zeros(()) if bias is None else bias
-    y = torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight.t())
-    return y.reshape(*x.shape[:-1], len(weight))
-
-
 def to_onnx(model, function, inputs: dict[str, Tensor], outputs, half: bool):
     """A function of a model as onnx.ModelProto, without inputs that it ignores."""
     try:
@@ -119,21 +108,12 @@ def to_onnx(model, function, inputs: dict[str, Tensor], outputs, half: bool):
     how = {"input_names": list(inputs), "output_names": list(outputs)}
     how |= {"dynamic_shapes": shapes, "opset_version": OPSET, "verbose": False}
     try:
-        with warnings.catch_warnings(action="ignore"), patch.object(F, "linear", flat):
+        with warnings.catch_warnings(action="ignore"):
             proto = torch.onnx.export(part, values, dynamo=True, **how).model_proto
     except torch.onnx.OnnxExporterError as error:
         why = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(f"this model cannot be written as ONNX: {why}") from None
     graph, nodes = proto.graph, list(proto.graph.node)
-    made = {name: node for node in nodes for name in node.output}
-    uses = Counter(name for node in nodes for name in node.input)
-    for relu in [node for node in nodes if node.op_type == "Relu"]:
-        before = made.get(relu.input[0])
-        if before and before.op_type == "Reshape" and uses[relu.input[0]] == 1:
-            before.op_type, relu.op_type = "Relu", "Reshape"  # beside its matrix
-            relu.input.append(before.input.pop())
-            relu.attribute.extend(before.attribute)
-            del before.attribute[:]
     for item in (graph, *nodes, *graph.initializer):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import nn
 
-from asr_course.devices import pick_device, set_seed
+from asr_course.devices import set_seed
 from asr_course.images import resize, sample_crops, to_tensor
 from asr_course.metrics import evaluate, seam
 from asr_course.models import build
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.steps,
         args.seeds,
         args.scales,
-        str(pick_device(args.device)),
+        args.device,
         on_run=lambda told, seed: print(f"{told}, seed {seed}: done", flush=True),
     )
     if args.json:
