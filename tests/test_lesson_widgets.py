@@ -543,7 +543,7 @@ def test_the_curve_tells_psnr_at_each_fifth(monkeypatch):
     torch.manual_seed(0)
     curve = TrainingCurve(200, build("liif", "tiny"))
     (row,) = evaluate(curve.model, sample_crops(128), [4])
-    score = f", {row['psnr_y']:.2f} dB on four photographs at ×4"
+    score = f", {row['psnr_y']:.2f} dB on four crops of 128 × 128 at ×4"
     for step in (39, 40):
         curve(step, [1.0] * step)
     said = [text.data for text in curve.label]

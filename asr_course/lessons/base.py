@@ -160,12 +160,12 @@ def effects(record: dict, reference: str) -> tuple[list[str], list[list[str]]]:
 class TrainingCurve:
     """The loss during training: pass it to train() as `on_step`.
 
-    model: what is trained. Its PSNR on four photographs is told each fifth of the way,
+    model: what is trained. Its PSNR on four crops is told each fifth of the way,
     unless the run is over in less than 200 steps.
     """
 
-    def __init__(self, steps: int, model: nn.Module | None = None, every: float = 2.0):
-        self.steps, self.every, self._first = steps, every, None
+    def __init__(self, steps, model: nn.Module | None = None, every=2.0, loss="L1"):
+        self.steps, self.every, self.loss, self._first = steps, every, loss, None
         self.model, self.scored = model, ""
         self._drawn = time.monotonic()
         empty = Pretty(f"step 0 of {steps}"), Pretty("")
@@ -175,7 +175,7 @@ class TrainingCurve:
         """Say how far it is; redraw every few seconds."""
         if self.model and self.steps >= 200 and step % -(-self.steps // 5) == 0:
             (row,) = evaluate(self.model, sample_crops(128), [4])
-            self.scored = f", {row['psnr_y']:.2f} dB on four photographs at ×4"
+            self.scored = f", {row['psnr_y']:.2f} dB on four crops of 128 × 128 at ×4"
         text, now = f"step {step} of {self.steps}", time.monotonic()
         first, began = self._first = self._first or (step, now)
         if step > first:
@@ -187,20 +187,21 @@ class TrainingCurve:
         self.label.update(Pretty(text + self.scored))
 
     def figure(self, losses: list[float]):
-        """L1 of every step, and its mean over the last 20."""
+        """The loss of every step, and its mean over the last 20."""
         figure, plot = plots.axes()
         window = min(20, len(losses))
         mean = np.convolve(losses, np.ones(window) / window, mode="valid")
         plot.plot(losses, color="0.8", linewidth=0.8, label="each step")
         plot.plot(np.arange(window - 1, len(losses)), mean, label=f"mean of {window}")
-        plot.set(xlabel="step", ylabel="L1 loss", xlim=(0, self.steps), ylim=(0, None))
+        plot.set(xlim=(0, self.steps), ylim=(0, None))
+        plot.set(xlabel="step", ylabel=f"{self.loss} loss")
         plot.legend(frameon=False)
         return figure
 
     def show(self, losses: list[float]) -> None:
         """Put the curve so far, or the finished one, in the place of the one before."""
         self.label.update(Pretty(f"{len(losses)} steps{self.scored}"))
-        text = f"L1 loss over {len(losses)} steps, from {losses[0]:.3f} on"
+        text = f"{self.loss} loss over {len(losses)} steps, from {losses[0]:.3f} on"
         plots.show(self.figure(losses), text, self.picture.update)
 
 

@@ -142,7 +142,10 @@ class IDM(nn.Module):
         y0, wide = sample.target * 2 - 1, level[:, None, None, None]
         y = diffusion.q_sample(y0, wide, sample.noise)
         target = diffusion.to_target(self.options.target, y0, sample.noise, wide)
-        return network(sample.lr, y, level) - target
+        error = network(sample.lr, y, level) - target
+        if self.options.target == "x0":  # ours: squared, and up to a weight of 5, v's
+            error = error * (1 - wide**2).clamp(min=1 / 5).rsqrt()
+        return error
 
     def estimate(self, y: Tensor, level: Tensor, condition: Condition):
         """The picture and the noise in y, each (B, 3, h, w); level () or (B,)."""
