@@ -35,7 +35,8 @@ def draw_ensemble(plot, y: float, x: float, codes, words: str, box=None) -> None
         name, weight = f"$z_{{{k // 2}{k % 2}}}$", abs(width * height)
         label = words.format(number=k + 1, code=name, weight=weight)
         look = {"ha": "center", "va": "center", "bbox": box}
-        plot.text(x + width / 2, y + height / 2, label, **look)
+        if weight > 0.1:  # else the label is larger than the rectangle
+            plot.text(x + width / 2, y + height / 2, label, **look)
         plot.plot(col, row, "o", color=colour, markersize=14)
     plot.plot(x, y, "o", color="black", markersize=8)
 
