@@ -88,8 +88,7 @@ PAPER_RECIPES = {
     "idm": Plan("paper", FACES, Schedule(1_500_000, 1e-4, "stages", 0)),
 }
 
-# IDM's network is asked for the picture: squared error makes its answer a mean.
-squared = partial(Schedule, average=0.999, loss="l2")
+squared = partial(Schedule, average=0.999, loss="l2")  # IDM's answer is a mean then
 SMOKE = Plan("tiny", PATCHES_8, Schedule(80, 3e-3), 8)
 SMOKE_DIGITS = Plan("tiny", DIGITS_8, squared(60, 2e-3, average=0.9), 100_000)
 # A step takes about 0.6 TFLOP with each of the papers' decoders, so that 12,000 are 12

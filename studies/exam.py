@@ -1,6 +1,6 @@
 """The exam of notebooks 6 and 7 for whole models: digits that the input leaves open.
 
-    python studies/exam.py --model idm liif-digits --steps 25 100 \
+    python studies/exam.py --model idm liif-digits --steps 25 6 --ancestral \
         --json data/results/idm_exam.json
 
 `asr_course.lessons.exam` explains the exam.
@@ -122,6 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, nargs="+", default=[25], help="of sampling"
     )
+    parser.add_argument("--ancestral", action="store_true", help="DDPM's sampler too")
     parser.add_argument("--json", type=Path, help="write the record to this file")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(arguments)
@@ -132,11 +133,16 @@ def main(arguments: list[str] | None = None) -> None:
     p = readers.glance(exam.lr)
     for name in args.model:
         model = load_model(name).to(device)
-        for steps in args.steps if model.is_generative else [0]:
+        samplers = [(0, {})]
+        if model.is_generative:
+            samplers = [(steps, {}) for steps in args.steps]
+            if args.ancestral:
+                samplers += [(args.steps[0], {"ancestral": True})]
+        for steps, how in samplers:
             with tqdm(total=args.seeds * args.count, disable=None) as bar:
-                sr = answers(model, exam, args.seeds, steps, bar.update)
+                sr = answers(model, exam, args.seeds, steps, bar.update, **how)
             scores = score_answers(sr, exam, readers)
-            rows.append({"model": Path(name).stem, "steps": steps, **scores})
+            rows.append({"model": Path(name).stem, "steps": steps, **how, **scores})
             read = torch.stack([readers.read(x) for x in sr])
             curve = curve or calibration(p, frequencies(read))  # of the first row
     expected = laws(exam, readers)

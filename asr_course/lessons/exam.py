@@ -111,11 +111,11 @@ def held_out(
 
 @torch.no_grad()
 def answers(
-    model: nn.Module, exam: Exam, seeds: int = 20, steps: int = 25, on_batch=None
+    model, exam: Exam, seeds: int = 20, steps: int = 25, on_batch=None, **options
 ) -> Tensor:
     """A model's outputs: (seeds, n, 3, h, w) in [0, 1]; one "seed" if it has none.
 
-    on_batch: called with the number of pictures done.
+    on_batch: called with the number of pictures done. options: of `sample`.
     """
     size, outputs = tuple(exam.hr.shape[2:]), []
     inputs = exam.lr.to(next(model.parameters()).device)
@@ -125,7 +125,8 @@ def answers(
     for seed in range(seeds):
         for first in range(0, len(exam), 50):
             lr = inputs[first : first + 50]
-            outputs.append(model.sample(lr, size, steps, seed * len(exam) + first))
+            own = seed * len(exam) + first
+            outputs.append(model.sample(lr, size, steps, own, **options))
             if on_batch:
                 on_batch(len(lr))
     return torch.cat(outputs).view(seeds, *exam.hr.shape).to(exam.hr)
