@@ -1,8 +1,8 @@
 """HIIF: a position in base two, digit by digit, and attention over all queries.
 
 Jiang, Kwan, Peng, Gao, Zhang, Zhu, Sole and Bull, "HIIF: Hierarchical Encoding based
-Implicit Image Function for Continuous Super-resolution", CVPR 2025. No code of the
-authors' was public; "code" below is a public re-implementation (data in tests/golden).
+Implicit Image Function for Continuous Super-resolution", CVPR 2025. "code" below is a
+public code whose origin we do not know (hello-jinwoo/HIIF; data in tests/golden).
 
     digit_l = floor(2^(l+1) t) mod 2                 t: place between four latent codes
     x_0 = A_2(A_1(F_0([z_00, z_01, z_10, z_11, 2/s, digit_0])))
