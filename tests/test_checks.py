@@ -308,6 +308,9 @@ WRONG = {
         "rescaled the other way": lambda p: relative(p, -1, -1),
         "starts at 0": lambda p: relative(p, start=0.0),
         "mean of means": means,
+        "kept": lambda p: (lambda e, x: torch.cat(e).softmax(0) @ torch.cat(x))(
+            *zip(*p(), strict=True)
+        ),
         "last piece": last_only,
         "two rounds": peak_first,
         "one number": lambda p: soft_mean(p).mean(),

@@ -132,7 +132,7 @@ class IDM(nn.Module):
         return self.unet(y, level, condition, self.options.activation)
 
     def error(self, network, sample) -> Tensor:
-        """What training makes small (Eq. 10, x0: weighted); network: self, or wrapped.
+        """What training makes small (Eq. 10); `network` is this model, perhaps wrapped.
 
         sample.when (B,), in [0, 1], says where on the schedule, also between two steps.
         """
@@ -142,9 +142,7 @@ class IDM(nn.Module):
         y0, wide = sample.target * 2 - 1, level[:, None, None, None]
         y = diffusion.q_sample(y0, wide, sample.noise)
         target = diffusion.to_target(self.options.target, y0, sample.noise, wide)
-        weight = 1 / (1 - wide**2).clamp(min=1 / 5)  # of squares: that of v, up to 5
-        weight = weight.sqrt() if self.options.target == "x0" else 1  # ours
-        return (network(sample.lr, y, level) - target) * weight
+        return network(sample.lr, y, level) - target
 
     def estimate(self, y: Tensor, level: Tensor, condition: Condition):
         """The picture and the noise in y, each (B, 3, h, w); level () or (B,)."""
