@@ -186,8 +186,15 @@ def encoded_tiles(
 
 
 @torch.inference_mode()
-def render_pieces(model, lr, size, window=None, tile=TILE, queries=QUERIES):
-    """Render an output of `size`, or a window of it, piece by piece; see `render`.
+def render_pieces(
+    model: nn.Module,
+    lr: Tensor,
+    size: tuple[int, int],
+    window: Window | None = None,
+    tile: int = TILE,
+    queries: int = QUERIES,
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Render an output of `size`, or a window of it, piece by piece.
 
     Yields (row, column, picture (3, rows, cols)), places counted in the window. Where
     a model sums over all queries, these are the queries of the whole output.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from asr_course.data import Folder
-from asr_course.images import resize, sample_photo
+from asr_course.images import resize, sample_photo, to_tensor
 from asr_course.lessons.exam import Exam, answers, consistency, sharpness, spread
 from asr_course.metrics import psnr
 from asr_course.plots import gallery
@@ -36,9 +36,7 @@ def half(pixels: np.ndarray, corner: tuple[int, int] | None = None) -> np.ndarra
 def pairs(pictures: list[np.ndarray]) -> Exam:
     """Pictures (SIDE, SIDE, 3) and what is left of them; their labels mean nothing."""
     lr = [resize(hr, (SIDE // SCALE, SIDE // SCALE)) for hr in pictures]
-    lr, hr = (
-        torch.from_numpy(np.stack(x)).movedim(-1, 1) / 255 for x in (lr, pictures)
-    )
+    lr, hr = (torch.cat([to_tensor(x) for x in part]) for part in (lr, pictures))
     return Exam(lr, hr, torch.zeros(len(hr)))
 
 

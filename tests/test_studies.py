@@ -179,9 +179,11 @@ def test_seams_writes_a_row_a_model_and_scale(tmp_path, weights):
 
 def test_exam_scores_a_sampler_and_a_mean(tmp_path):
     words = ["--model", "idm", "liif-digits", "--count", "4", "--seeds", "2"]
-    record = record_of(exam.main, tmp_path / "e.json", *words, "--steps", "1", "2")
-    rows = [(r["model"], r["steps"]) for r in record["rows"]]
-    assert rows == [("idm", 1), ("idm", 2), ("liif-digits", 0)]
+    words += ["--steps", "1", "2", "--ancestral"]
+    record = record_of(exam.main, tmp_path / "e.json", *words)
+    rows = [(r["model"], r["steps"], "ancestral" in r) for r in record["rows"]]
+    assert rows[:2] == [("idm", 1, False), ("idm", 2, False)]
+    assert rows[2:] == [("idm", 1, True), ("liif-digits", 0, False)]
     assert sum(record["calibration"]["count"]) == 40
     assert {"accuracy", "consistency"} < record["laws"].keys()
 

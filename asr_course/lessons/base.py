@@ -164,8 +164,8 @@ class TrainingCurve:
     unless the run is over in less than 200 steps.
     """
 
-    def __init__(self, steps, model: nn.Module | None = None, every=2.0, loss="L1"):
-        self.steps, self.every, self.loss, self._first = steps, every, loss, None
+    def __init__(self, steps: int, model: nn.Module | None = None, every: float = 2.0):
+        self.steps, self.every, self._first = steps, every, None
         self.model, self.scored = model, ""
         self._drawn = time.monotonic()
         empty = Pretty(f"step 0 of {steps}"), Pretty("")
@@ -187,21 +187,20 @@ class TrainingCurve:
         self.label.update(Pretty(text + self.scored))
 
     def figure(self, losses: list[float]):
-        """The loss of every step, and its mean over the last 20."""
+        """L1 of every step, and its mean over the last 20."""
         figure, plot = plots.axes()
         window = min(20, len(losses))
         mean = np.convolve(losses, np.ones(window) / window, mode="valid")
         plot.plot(losses, color="0.8", linewidth=0.8, label="each step")
         plot.plot(np.arange(window - 1, len(losses)), mean, label=f"mean of {window}")
-        plot.set(xlim=(0, self.steps), ylim=(0, None))
-        plot.set(xlabel="step", ylabel=f"{self.loss} loss")
+        plot.set(xlabel="step", ylabel="L1 loss", xlim=(0, self.steps), ylim=(0, None))
         plot.legend(frameon=False)
         return figure
 
     def show(self, losses: list[float]) -> None:
         """Put the curve so far, or the finished one, in the place of the one before."""
         self.label.update(Pretty(f"{len(losses)} steps{self.scored}"))
-        text = f"{self.loss} loss over {len(losses)} steps, from {losses[0]:.3f} on"
+        text = f"L1 loss over {len(losses)} steps, from {losses[0]:.3f} on"
         plots.show(self.figure(losses), text, self.picture.update)
 
 

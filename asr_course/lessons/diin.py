@@ -37,14 +37,16 @@ def idea():
         "Z": (0, 0, "$Z$", "0.6"),
         "P": (2, 1.2, "diffusion\n$P = S\\,V$", heat),
         "A": (2, -1.2, "attention\n$A\\,V_D$", tokens),
-        "K": (2, 2.6, "$\\alpha Z$", own),
-        "+": (4, 0, "add,\nlinear layer", own),
-        "H": (5.8, 0, "add $\\alpha Z$,\nMLP (ours)", own),
-        "Y": (7.3, 0, "$Z'$", "0.6"),
+        "alpha": (2, 2.6, "$\\alpha Z$", own),
+        "add": (4, 0, "add,\nlinear layer", own),
+        "MLP": (5.8, 0, "add $\\alpha Z$,\nMLP (ours)", own),
+        "Z'": (7.3, 0, "$Z'$", "0.6"),
         "D": (2, -2.6, "tokens $D$", tokens),
-        "E": (5.8, -2.6, "refined\ntokens $D'$", tokens),
+        "D'": (5.8, -2.6, "refined\ntokens $D'$", tokens),
     }
-    arrows = ["ZP", "ZA", "ZK", "P+", "A+", "+H", "KH", "HY", "DA", "DE", "HE", "AE"]
+    arrows = "Z P, Z A, Z alpha, P add, A add, add MLP, alpha MLP, MLP Z'"
+    arrows += ", D A, D D', MLP D', A D'"
+    arrows = [arrow.split() for arrow in arrows.split(", ")]
     drawing.diagram(right, boxes, arrows, [(2, 0.45, "all queries")])
     return figure
 
@@ -168,7 +170,8 @@ def try_soft_mean(f) -> None:
     def lent():  # a piece is overwritten when the next one is asked for
         for piece in pieces():
             yield piece
-            piece[0].fill_(torch.nan), piece[1].fill_(torch.nan)
+            for part in piece:
+                part.fill_(torch.nan)
 
     x, exponent = random(0, 12, 4), 3 * random(1, 12)
     huge = "exp() overflows: take exponents relative to the largest so far, and rescale"

@@ -111,7 +111,12 @@ def held_out(
 
 @torch.no_grad()
 def answers(
-    model, exam: Exam, seeds: int = 20, steps: int = 25, on_batch=None, **options
+    model: nn.Module,
+    exam: Exam,
+    seeds: int = 20,
+    steps: int = 25,
+    on_batch=None,
+    **options,
 ) -> Tensor:
     """A model's outputs: (seeds, n, 3, h, w) in [0, 1]; one "seed" if it has none.
 

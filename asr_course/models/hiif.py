@@ -61,8 +61,8 @@ class HIIFOptions:
 def digits(place: Tensor, levels: int) -> Tensor:
     """The first binary digits of `place` in [0, 1): (..., levels), each 0 or 1.
 
-    At whole scales places lie exactly on the border between two digits, and rounding
-    would decide. `TIE` moves all of them to the upper side, as `nearest` does.
+    At even scales some places lie exactly on the border between two digits, and
+    rounding would decide. `TIE` moves them to the upper side, as `nearest` does.
     """
     power = 2.0 ** torch.arange(1, levels + 1, device=place.device)  # 2, 4, 8, ...
     return ((place + TIE).clamp(0, 1)[..., None] * power).floor() % 2
