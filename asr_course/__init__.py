@@ -53,7 +53,7 @@ from asr_course.models import (
 )
 from asr_course.presets import setup
 from asr_course.procedural import Procedural
-from asr_course.profile import macs_paper, macs_tail, multiplications
+from asr_course.profile import macs_paper, multiplications
 from asr_course.records import load_record, paper_rows, paper_values, save_record
 from asr_course.render import render
 from asr_course.schedule import Schedule

@@ -14,7 +14,7 @@ from asr_course.images import write_whole
 from asr_course.models import rename
 
 # Fields of recipes that the plans of old checkpoints lack, and what they mean there.
-NEWER = {"scales": (), "mixed": False, "hr": 0, "upright": False}
+NEWER = {"scales": (), "mixed": False, "hr": 0, "upright": False, "keep": 0.0}
 
 
 def run_plan(model: nn.Module, images, recipe, schedule, seed: int) -> str:

@@ -125,8 +125,9 @@ class PairRecipe:
     """How whole images are paired with small ones; the defaults are IDM's for faces.
 
     Training has two stages (IDM, section 4.1): first every scale is `scale_max`, then
-    each batch has one in (1, scale_max]. `stretch` is ours: above 1, every other batch
-    of the second stage has another aspect, up to `stretch`, and as many pixels.
+    each batch has one in (1, scale_max]. Ours: `keep`, the part of the second stage's
+    batches that stay at scale_max; with `stretch` above 1, every other one of the rest
+    has another aspect, up to `stretch`, and as many pixels.
     """
 
     batch: int = 32
@@ -134,6 +135,7 @@ class PairRecipe:
     scale_max: float = 8.0
     noise: float = 0.0  # on the low-resolution image: standard deviation, of 255
     fixed: float = 2 / 3  # the first stage's part of the run
+    keep: float = 0.0
     stretch: float = 1.0
     upright: bool = False  # mirror crops, but do not turn them (faces)
 
@@ -166,6 +168,8 @@ class PairRecipe:
         if batch * self.batch < self.fixed * length:
             return self.crop, self.crop
         rng = np.random.default_rng([seed, 5, batch])
+        if rng.random() < self.keep:
+            return self.crop, self.crop
         side = self.patch * rng.uniform(1, self.scale_max)
         aspect = self.stretch ** rng.uniform(-1, 1) if batch % 2 else 1
         rows, cols = side * aspect**0.5, side / aspect**0.5

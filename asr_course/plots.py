@@ -13,14 +13,13 @@ import numpy as np
 from IPython.display import Image as NotebookImage
 from IPython.display import Markdown, display
 from matplotlib import font_manager
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from asr_course.images import to_pixels
 
 # Okabe and Ito's colours, for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-COLD_TO_WARM = tuple(map(ImageColor.getrgb, (COLOURS[0], "white", COLOURS[1])))
 
 
 def enlarge(picture, side: int) -> np.ndarray:
@@ -58,13 +57,6 @@ def gallery(
         draw.multiline_text((left, top), title, fill="black", font=face, spacing=4)
         canvas.paste(Image.fromarray(picture), (left, top + head))
     return canvas
-
-
-def shade(values: np.ndarray, colours: Sequence, zoom: int = 1) -> Image.Image:
-    """Numbers (h, w) as colours between three, those of -1, 0 and 1."""
-    channels = [np.interp(values, (-1, 0, 1), c) for c in zip(*colours, strict=True)]
-    pixels = np.stack(channels, axis=-1).astype(np.uint8)
-    return Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1))
 
 
 def to_png(picture: Image.Image, level: int = 6) -> bytes:

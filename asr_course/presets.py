@@ -54,7 +54,7 @@ class Preset:
 # Data: low-resolution patches with some queries, or whole pictures in pairs.
 PATCHES = Recipe(batch=16, patch=24, queries=512)
 PATCHES_8 = Recipe(batch=8, patch=24, queries=512)
-DIGITS = PairRecipe(batch=16, patch=PATCH, noise=NOISE, stretch=2)
+DIGITS = PairRecipe(batch=16, patch=PATCH, noise=NOISE, stretch=2, keep=0.5)
 DIGITS_8 = PairRecipe(batch=8, patch=PATCH, noise=NOISE, stretch=2, scale_max=4)
 PHOTOGRAPHS = PairRecipe(batch=16, scale_max=4)
 PHOTOGRAPHS_4 = PairRecipe(batch=4, scale_max=4)

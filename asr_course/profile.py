@@ -44,13 +44,6 @@ def encoder_macs(encoder: nn.Module) -> int:
     return multiplications(lambda: encoder(x)) // 48**2
 
 
-def macs_tail(channels: int, size: tuple[int, int], scale: int) -> int:
-    """Multiplications of an upsampling tail: doublings by pixel shuffle, then RGB."""
-    latents, doublings = math.prod(size), round(math.log2(scale))
-    stages = sum(latents * 4**k * channels * 4 * channels * 9 for k in range(doublings))
-    return stages + latents * scale**2 * channels * 3 * 9
-
-
 class TensorMemory(TorchDispatchMode):
     """The peak memory of tensors made in a `with` block, in bytes.
 

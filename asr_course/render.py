@@ -75,9 +75,8 @@ def query_rows(
         centres = pixel_centres(size[k], torch.float64)[first : first + count : every]
         # From coordinates on the whole picture to coordinates on the encoded part.
         axes.append((((centres + 1) * (whole / 2) - first_lr) * (2 / here) - 1).to(lr))
-        cell.append(
-            2 / size[k] * whole / here
-        )  # relative_cell is then 2 / s everywhere
+        # With this cell, relative_cell is 2 / s everywhere.
+        cell.append(2 / size[k] * whole / here)
     rows, cols = axes
     if encoded.features.grid.shape[-1] >= WIDE:
         queries //= 2

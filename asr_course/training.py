@@ -8,6 +8,7 @@ Accelerate starts the processes; its Accelerator class would keep the device and
 precision of a notebook's first training for all later ones, so the loop is plain torch.
 """
 
+import math
 import signal
 import threading
 import time
@@ -74,7 +75,8 @@ def train(
 
     An interrupt (Ctrl-C, Jupyter's stop button) raises Stopped, a KeyboardInterrupt,
     after the current step and after saving; the second raises one at once. UserError on
-    a batch that does not divide, a damaged checkpoint, an unknown device or precision.
+    a batch that does not divide, a damaged checkpoint, an unknown device or precision,
+    and on a loss that is not finite; the checkpoint before it stays.
     """
     rank, processes, device = devices.join_processes(devices.pick_device(device))
     half = devices.half_type(precision, device)
@@ -133,6 +135,9 @@ def train(
             loss = take_step(model, network, batch, optimizer, scaler, schedule, half)
             update_mean(mean, model, schedule.average, step + 1)
             losses.append(devices.mean_over_processes(loss.item(), processes, device))
+            if not math.isfinite(losses[-1]):
+                words = f"the loss of step {step + 1} is {losses[-1]}"
+                raise UserError(f"{words}: train again with a smaller rate")
 
             bar.update()
             recent = losses[-50:]

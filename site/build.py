@@ -57,7 +57,7 @@ def live(models: dict[str, str], up: str, inside: str = "") -> str:
     """The place of an explorer in a page; up: the way from the page to the top."""
     return (
         f'<link rel="stylesheet" href="{up}live/explorer.css">'
-        f'<script type="module" src="{up}live/decoder.js"></script>'
+        f'<script type="module" src="{up}live/live.js"></script>'
         f"<div class=\"asr-live\" data-models='{json.dumps(models)}'>{inside}"
         f"<p>{SENTENCE}</p></div>"
     )
@@ -142,7 +142,7 @@ def main() -> None:
         list(pool.map(export, MODELS))
     for name in RUNTIME:
         shutil.copy(NODE / "onnxruntime-web" / "dist" / name, LIVE)
-    for name in ("resize.js", "worker.js", "decoder.js"):
+    for name in ("resize.js", "worker.js", "live.js"):
         shutil.copy(SITE / name, LIVE)
     for name in ("explorer.js", "explorer.css"):
         shutil.copy(ROOT / "asr_course" / name, LIVE)

@@ -19,16 +19,12 @@ import torch
 
 from asr_course.coords import pixel_centres, to_position
 from asr_course.encoders import ENCODERS
+from asr_course.lessons.diif import macs_tail
 from asr_course.lessons.side_by_side import seed_scores
 from asr_course.models import build
 from asr_course.models.hiif import HIIFOptions, digits
 from asr_course.models.slices import pixel_groups
-from asr_course.profile import (
-    count_parameters,
-    encoder_macs,
-    macs_paper,
-    macs_tail,
-)
+from asr_course.profile import count_parameters, encoder_macs, macs_paper
 from asr_course.records import ROOT, load_record, paper_rows
 
 CLAIMS = ROOT / "data" / "claims.toml"

@@ -21,7 +21,7 @@ from asr_course.lessons.exam import Exam, answers, consistency, sharpness, sprea
 from asr_course.metrics import psnr
 from asr_course.plots import gallery
 from asr_course.records import save_record
-from asr_course.weights import load_model, load_pretrained
+from asr_course.weights import load_model, load_pretrained, read_card
 
 SIDE, SCALE = 64, 4
 SHOWN = {"astronaut": (60, 160), "chelsea": (20, 100), "coffee": (60, 170)}  # corners
@@ -67,7 +67,9 @@ def main() -> None:
         rows.append({"model": name, **scores(answers(model, exam, args.seeds), exam)})
         print(rows[-1])
     if args.json:
-        save_record(args.json, rows, pictures=len(exam), test_set=args.folder.name)
+        about = {"pictures": len(exam), "test_set": args.folder.name}
+        about["trained"] = read_card(args.weights)["command"]
+        save_record(args.json, rows, **about)
     if args.sheet:
         shown = pairs([half(sample_photo(name), at) for name, at in SHOWN.items()])
         drawn = {name: answers(model, shown, 3) for name, model in models.items()}

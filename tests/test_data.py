@@ -1,6 +1,7 @@
 """Training samples: pure, complete, and true to their pictures."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -265,6 +266,8 @@ def test_sizes_of_the_second_stage():
     assert -1.02 < aspect.min() < -0.9 and 0.9 < aspect.max() < 1.02
     assert abs(aspect.mean()) < 3 / np.sqrt(3 * 200)
     assert aspect.std() == pytest.approx(1 / np.sqrt(3), rel=0.15)
+    kept = sizes(replace(recipe, keep=0.25), 400, 400).prod(axis=1) == 256**2
+    assert kept.sum() == pytest.approx(100, abs=3 * np.sqrt(400 * 0.25 * 0.75))
 
 
 def test_a_stretched_pair_shows_all_of_the_picture():

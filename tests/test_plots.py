@@ -11,20 +11,21 @@ from IPython.display import Markdown
 from PIL import Image
 
 from asr_course import plots
+from asr_course.lessons import drawing
 
 BLUE_TO_RED = ((0, 0, 200), (255, 255, 255), (100, 0, 0))
 
 
 def test_shades_lie_between_three_colours_and_stop_at_the_outer_ones():
     values = np.array([[-1.0, -0.5, 0.0], [0.5, 9.0, 0.25]])
-    pixels = np.asarray(plots.shade(values, BLUE_TO_RED)).astype(float)
+    pixels = np.asarray(drawing.shade(values, BLUE_TO_RED)).astype(float)
     expected = [
         [(0, 0, 200), (127.5, 127.5, 227.5), (255, 255, 255)],
         [(177.5, 127.5, 127.5), (100, 0, 0), (216.25, 191.25, 191.25)],
     ]
     assert pixels.shape == (2, 3, 3)
     assert np.abs(pixels - expected).max() < 1
-    large = plots.shade(values, BLUE_TO_RED, zoom=4)
+    large = drawing.shade(values, BLUE_TO_RED, zoom=4)
     assert np.array_equal(large, pixels.repeat(4, 0).repeat(4, 1))
 
 

@@ -13,13 +13,13 @@ from torch import nn
 from asr_course import build, count_parameters
 from asr_course.coords import make_cell, make_coord
 from asr_course.encoders import ENCODERS
+from asr_course.lessons.diif import macs_tail
 from asr_course.models import METHODS
 from asr_course.profile import (
     TensorMemory,
     encoder_macs,
     format_profile,
     macs_paper,
-    macs_tail,
     multiplications,
     profile,
 )

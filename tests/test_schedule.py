@@ -61,13 +61,3 @@ def test_restarts_fall_to_zero_thirty_times():
 def test_senseless_schedules_are_refused(wrong, words):
     with pytest.raises(UserError, match=words):
         Schedule(**{"steps": 5, **wrong})
-
-
-def test_the_two_readings_of_diin_s_training():
-    """4e-5 again and again; or from there to 4e-4 in 50 of 1000 epochs, then down."""
-    literal = Schedule(1000, rate=4e-5, shape="restarts")
-    srno = Schedule(1000, rate=4e-4, warmup=50)
-    assert max(map(literal, range(1000))) == literal(0) == pytest.approx(4e-5)
-    assert srno(4) == pytest.approx(4e-5, rel=0.01) and srno(999) < 1e-8
-    assert max(range(1000), key=srno) == 49
-    assert srno(49) == pytest.approx(4e-4, rel=0.01)

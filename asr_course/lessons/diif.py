@@ -26,6 +26,13 @@ SLICINGS |= {"constant": "the whole group", "fixed": "four"}  # pixels of a slic
 SHADES = (0.6, 0.22, 0.48, 0.08, 0.34)
 
 
+def macs_tail(channels: int, size: tuple[int, int], scale: int) -> int:
+    """Multiplications of an upsampling tail: doublings by pixel shuffle, then RGB."""
+    latents, doublings = math.prod(size), round(math.log2(scale))
+    stages = sum(latents * 4**k * channels * 4 * channels * 9 for k in range(doublings))
+    return stages + latents * scale**2 * channels * 3 * 9
+
+
 def idea():
     """A group of 4 x 4 output pixels, cut into slices, and the two stages."""
     figure, (left, right) = drawing.two_plots(10.4, 3.6, 2)

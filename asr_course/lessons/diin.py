@@ -94,7 +94,7 @@ class RateProbe(base.PixelProbe):
         figure, panels = plt.subplots(len(layers), 2, figsize=size, squeeze=False)
         for k, (layer, (left, right)) in enumerate(zip(layers, panels, strict=True)):
             values = layer["rates"]
-            left.imshow(plots.shade((values - 1) / self.span, plots.COLD_TO_WARM))
+            left.imshow(drawing.shade((values - 1) / self.span, drawing.COLD_TO_WARM))
             y, x = (row + 1) / 2 * H - 0.5, (col + 1) / 2 * W - 0.5
             left.plot(x, y, "o", markerfacecolor="none", markeredgecolor="black")
             words = f"rates {values.min():.2f} to {values.max():.2f} times the mean"

@@ -92,9 +92,9 @@ class BranchProbe(base.PixelProbe):
         for k, (units, top, far) in enumerate(self.shown):
             for u in units:
                 m, sine, s = (x[u] for x in layers[k])
-                pictures.append(plots.shade(m / top * 2 - 1, DARK_TO_LIGHT, zoom=4))
+                pictures.append(drawing.shade(m / top * 2 - 1, DARK_TO_LIGHT, zoom=4))
                 for values in (sine, s / far):
-                    pictures.append(plots.shade(values, plots.COLD_TO_WARM, zoom=4))
+                    pictures.append(drawing.shade(values, drawing.COLD_TO_WARM, zoom=4))
                 titles += [f"layer {k}\n{name} {u}" for name in ("m", "sine", "s")]
             words = f"layer {k}, units {', '.join(map(str, units))}"
             said.append(f"{words}: m to {top:.2f}, s to ±{far:.2f}")

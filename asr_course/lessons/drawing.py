@@ -1,7 +1,22 @@
-"""What the lessons draw with: boxes, arrows, lines."""
+"""What the lessons draw with: boxes, arrows, lines, shades."""
+
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.colors import to_rgba
+from PIL import Image, ImageColor
+
+from asr_course.plots import COLOURS
+
+COLD_TO_WARM = tuple(map(ImageColor.getrgb, (COLOURS[0], "white", COLOURS[1])))
+
+
+def shade(values: np.ndarray, colours: Sequence, zoom: int = 1) -> Image.Image:
+    """Numbers (h, w) as colours between three, those of -1, 0 and 1."""
+    channels = [np.interp(values, (-1, 0, 1), c) for c in zip(*colours, strict=True)]
+    pixels = np.stack(channels, axis=-1).astype(np.uint8)
+    return Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1))
 
 
 def grid_lines(draw, rows, cols, colour, width: int) -> None:

@@ -179,7 +179,7 @@ class DIIN(ImplicitModel):
         return self.head(z).view(*queries.shape, 3)
 
     def macs(self, latents: int, queries: int, scale: float) -> int:
-        """Multiplications of the formulas as printed, without the encoder."""
+        """Multiplications of the printed formulas at these sizes, without encoder."""
         L, P, o = latents, queries, self.options
         d, M = o.width, o.tokens
         attention = d * d // o.reduction + M * d // o.reduction  # Q, and Q K_D^T
