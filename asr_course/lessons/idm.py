@@ -123,7 +123,7 @@ class DenoisingPlayer(LatestWins, base.Explorer):
         """The input, and for every sample y above and the predicted picture below."""
         y, predicted = (0.5 + 0.5 * x for x in self.stills[number])
         names = [f"seed {self.first_seed + k}" for k in range(len(y))]
-        titles = ["input", *names, "", *["predicted"] * len(y)]
+        titles = ["input", *names, "", *["predicted" * (number > 0)] * len(y)]
         pictures = [self.image, *y, np.full_like(self.image, 255), *predicted]
         sheet = plots.gallery(pictures, titles, side, columns=len(y) + 1)
         gamma = self.model.gamma[times(self.model.options.steps, STEPS)[number]]
@@ -175,7 +175,7 @@ def try_mixed_step(f) -> None:
 
 
 def ramp(first: nn.Linear, second: nn.Linear) -> Tensor:
-    """Rise of every channel per feature, down and to the right: (D, 2)."""
+    """Rise of every channel per feature, down and to the right: (C, 2)."""
     return 2 * second.weight @ first.weight[:, -2:]
 
 

@@ -4,7 +4,7 @@
     [a_i, b_i] = normalised(linear_i(s)),   a_i^2 + b_i^2 = 1   (Eq. 5 to 7)
 
 x_0 is the enlarged low-resolution picture, s the scale. Letters: B batch, C channels,
-h w output, h_i w_i the same, halved i times.
+h w output, n_i m_i the same, halved i times.
 """
 
 import math
@@ -19,7 +19,7 @@ class Condition(NamedTuple):
     """All that a denoising step knows besides y_t and its noise level."""
 
     enlarged: Tensor  # (B, 3, h, w) f_0, the input of the U-Net beside y_t
-    features: tuple[Tensor, ...]  # f_1, f_2, ...: (B, C_i, h_i, w_i)
+    features: tuple[Tensor, ...]  # f_1, f_2, ...: (B, C_i, n_i, m_i)
     mix: tuple[tuple[Tensor, Tensor], ...]  # a_i and b_i, (C_i, 1, 1) each
 
 
@@ -62,7 +62,7 @@ class ConditioningNetwork(nn.Module):
         x = leaky(self.first(enlarged))  # (B, C_0, h, w)
         features = []
         for down, out in zip(self.down, self.out, strict=True):
-            x = leaky(down(blur(x)))  # (B, C_{i-1}, h_i, w_i)
+            x = leaky(down(blur(x)))  # (B, C_{i-1}, n_i, m_i)
             features.append(out(x))
         return tuple(features)
 
