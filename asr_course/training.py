@@ -136,6 +136,7 @@ def train(
             update_mean(mean, model, schedule.average, step + 1)
             losses.append(devices.mean_over_processes(loss.item(), processes, device))
             if not math.isfinite(losses[-1]):
+                bar.close()
                 words = f"the loss of step {step + 1} is {losses[-1]}"
                 raise UserError(f"{words}: train again with a smaller rate")
 
