@@ -189,6 +189,7 @@ def test_it_answers_while_a_cell_runs_and_after_a_reload(page):
     press(page, "×3")
     page.keyboard.press("Control+s")
     page.wait_for_timeout(1000)
+    page.wait_for_function("!document.querySelector('.jp-mod-dirty')")  # it is saved
     page.reload()
     page.locator(".asr-explorer[data-version]").wait_for(timeout=60_000)
     assert state(page)["scale"] == "3"

@@ -254,8 +254,7 @@ def test_a_run_that_fails_resumes_from_its_last_checkpoint(
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     with pytest.raises(UserError, match="smaller rate"):
         run(Schedule(9, rate=1e38), out=tmp_path, save_every=0)
-    losses = read_checkpoint(tmp_path / "checkpoint.pt")["losses"]
-    assert torch.tensor(losses).isfinite().all()
+    assert sum(read_checkpoint(tmp_path / "checkpoint.pt")["losses"]) < float("inf")
 
 
 def test_checkpoints_change_nothing(tmp_path, uninterrupted):
