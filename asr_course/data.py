@@ -165,10 +165,9 @@ class PairRecipe:
 
     def size_of_batch(self, seed: int, batch: int, length: int) -> tuple[int, int]:
         """Rows and columns of the images of one batch."""
-        if batch * self.batch < self.fixed * length:
-            return self.crop, self.crop
         rng = np.random.default_rng([seed, 5, batch])
-        if rng.random() < self.keep:
+        is_first = batch * self.batch < self.fixed * length
+        if is_first or rng.random() < self.keep:
             return self.crop, self.crop
         side = self.patch * rng.uniform(1, self.scale_max)
         aspect = self.stretch ** rng.uniform(-1, 1) if batch % 2 else 1

@@ -1,6 +1,6 @@
 """The exam of notebooks 6 and 7 for whole models: digits that the input leaves open.
 
-    python studies/exam.py --model idm liif-digits --steps 25 6 \
+    python studies/exam.py --model idm liif-digits --steps 25 6 --ancestral \
         --json data/results/idm_exam.json
 
 `asr_course.lessons.exam` explains the exam.
