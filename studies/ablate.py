@@ -63,8 +63,8 @@ def ablate(
     return rows
 
 
-def examine(model: nn.Module, count: int = 100, seeds: int = 4) -> list[dict]:
-    """Mean scores in a short exam, as one row."""
+def examine(model: nn.Module, count: int = 100, seeds: int = 20) -> list[dict]:
+    """Mean scores in an exam of 20 answers a digit, as one row."""
     exam = held_out(count)
     scores = score_answers(answers(model, exam, seeds), exam, load_readers())
     return [{name: score["mean"] for name, score in scores.items()}]
