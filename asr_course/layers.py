@@ -43,10 +43,11 @@ class MLP(nn.Module):
 
     def after_first(self, x: Tensor) -> Tensor:
         """The rest of the network, from the first layer's output (..., D); overwrites
-        it."""
+        it. As one matrix, for which ONNX runtimes join product, bias and ReLU."""
+        shape, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
         for layer in self.layers[1:]:
             x = layer(x.relu_())
-        return x
+        return x.view(*shape, x.shape[-1])
 
 
 def start_at_zero(layer: nn.Linear) -> None:
