@@ -17,6 +17,7 @@ DIGITS = "0123456789"
 FONTS = ("DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif-Bold", "DejaVuSans")
 PATCH, NOISE = 4, 40.0  # rows and columns of the small version; noise, grey levels
 DRAWN = 64  # rows and columns of the image
+DARKEST, BRIGHTEST, CONTRAST = 40, 215, 90  # of its two colours, grey levels
 
 
 class Characters(Sequence):
@@ -42,22 +43,28 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(folder / f"{name}.ttf", size)
 
 
-def draw_character(seed: int, index: int) -> tuple[np.ndarray, int]:
-    """An image (64, 64, 3) uint8 and the digit that it shows."""
-    rng = np.random.default_rng([seed, 4, index])
+def draw_ink(rng: np.random.Generator) -> tuple[Image.Image, int]:
+    """A digit, white on black, as a picture (64, 64) of mode L, and which one it is."""
     label = int(rng.integers(len(DIGITS)))
     face = font(str(rng.choice(FONTS)), int(rng.integers(68, 79)))
     canvas = Image.new("L", (DRAWN, DRAWN))
     centre = DRAWN / 2 + rng.uniform(-3, 3, 2)
     ImageDraw.Draw(canvas).text(centre, DIGITS[label], 255, font=face, anchor="mm")
+    return canvas, label
+
+
+def draw_character(seed: int, index: int) -> tuple[np.ndarray, int]:
+    """An image (64, 64, 3) uint8 and the digit that it shows."""
+    rng = np.random.default_rng([seed, 4, index])
+    canvas, label = draw_ink(rng)
     alpha = np.asarray(canvas)[..., None] / 255  # (64, 64, 1)
     ink, paper = two_colours(rng)
     return np.round(ink * alpha + paper * (1 - alpha)).astype(np.uint8), label
 
 
 def two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours, 40..215, whose brightness differs by 90 or more."""
+    """Two colours, whose brightness differs by CONTRAST or more."""
     while True:
-        pair = rng.uniform(40, 215, (2, 3))
-        if abs(pair.mean(axis=1) @ [1, -1]) >= 90:
+        pair = rng.uniform(DARKEST, BRIGHTEST, (2, 3))
+        if abs(pair.mean(axis=1) @ [1, -1]) >= CONTRAST:
             return pair

@@ -20,7 +20,7 @@ from asr_course.digits import Characters
 from asr_course.errors import choose
 from asr_course.images import sample_crops
 from asr_course.lessons.base import TRAINING, train_variant
-from asr_course.lessons.exam import answers, held_out, load_readers
+from asr_course.lessons.exam import answers, chances, held_out
 from asr_course.metrics import evaluate
 from asr_course.models import METHODS
 from asr_course.presets import PRESETS, Plan
@@ -66,7 +66,7 @@ def ablate(
 def examine(model: nn.Module, count: int = 100, seeds: int = 20) -> list[dict]:
     """Mean scores in an exam of 20 answers a digit, as one row."""
     exam = held_out(count)
-    scores = score_answers(answers(model, exam, seeds), exam, load_readers())
+    scores = score_answers(answers(model, exam, seeds), exam, chances(exam.lr))
     return [{name: score["mean"] for name, score in scores.items()}]
 
 

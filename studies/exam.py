@@ -19,11 +19,11 @@ from asr_course.devices import pick_device
 from asr_course.digits import DIGITS
 from asr_course.lessons.exam import (
     Exam,
-    Readers,
     answers,
+    chances,
     consistency,
     held_out,
-    load_readers,
+    load_reader,
     sharpness,
     spread,
 )
@@ -37,21 +37,27 @@ def frequencies(readings: Tensor) -> Tensor:
     return F.one_hot(readings, len(DIGITS)).float().mean(0)
 
 
+def read_all(sr: Tensor) -> Tensor:
+    """The digits that outputs (seeds, n, 3, h, w) show: (seeds, n)."""
+    look = load_reader()
+    return torch.stack([look.read(x) for x in sr])
+
+
 def distance(p: Tensor, q: Tensor) -> Tensor:
     """Total variation: half the sum of |p - q|, (n, 10) -> (n,)."""
     return (p - q).abs().sum(1) / 2
 
 
-def score_answers(sr: Tensor, exam: Exam, readers: Readers) -> dict[str, dict]:
+def score_answers(sr: Tensor, exam: Exam, p: Tensor) -> dict[str, dict]:
     """All figures of merit of outputs (seeds, n, 3, h, w): {name: {mean, std}}.
 
+    p: p(digit | LR), (n, 10).
     psnr, ssim, mse, sharpness, consistency, accuracy: over seeds. mse_of_mean: of the
     mean over seeds. diversity: standard deviation over seeds, in grey levels. distance:
-    of the readings' frequencies from p(digit | LR), over the n inputs, and
-    distance_by_chance, what so many draws from p itself would show.
+    of the readings' frequencies from p, over the n inputs, and distance_by_chance,
+    what so many draws from p itself would show.
     """
-    p = readers.glance(exam.lr)  # (n, 10)
-    readings = torch.stack([readers.read(x) for x in sr])  # (seeds, n)
+    readings = read_all(sr)  # (seeds, n)
 
     def mean(measure) -> list[float]:
         """A measure of two pictures, its mean over the digits for every seed."""
@@ -92,14 +98,14 @@ def calibration(p: Tensor, shown: Tensor, bins: int = 10) -> dict[str, list]:
     return curve
 
 
-def laws(exam: Exam, readers: Readers) -> dict[str, float]:
+def laws(exam: Exam, p: Tensor) -> dict[str, float]:
     """Accuracy and consistency of a perfect sampler, and two numbers to compare."""
-    p = readers.glance(exam.lr)  # (n, 10)
+    right = load_reader().read(exam.hr) == exam.labels
     return {
         "accuracy": p.square().sum(1).mean().item(),
         "best_guess": (p.argmax(1) == exam.labels).float().mean().item(),
         "consistency": consistency(exam.hr, exam.lr),
-        "read_truth": (readers.read(exam.hr) == exam.labels).float().mean().item(),
+        "read_truth": right.float().mean().item(),
     }
 
 
@@ -122,15 +128,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, nargs="+", default=[25], help="of sampling"
     )
+    parser.add_argument(
+        "--shapes", type=int, nargs=2, default=[100_000, 16], help="see `chances`"
+    )
     parser.add_argument("--ancestral", action="store_true", help="DDPM's sampler too")
     parser.add_argument("--json", type=Path, help="write the record to this file")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(arguments)
-    if min(args.count, args.seeds, *args.steps) < 1:
-        parser.error("--count, --seeds and --steps must be 1 or more")
-    device, readers = pick_device(args.device), load_readers()
-    exam, rows, curve = held_out(args.count), [], None
-    p = readers.glance(exam.lr)
+    if min(args.count, args.seeds, *args.steps, *args.shapes) < 1:
+        parser.error("--count, --seeds, --steps and --shapes must be 1 or more")
+    device, exam, rows = pick_device(args.device), held_out(args.count), []
+    p = chances(exam.lr, *args.shapes)
     for name in args.model:
         model = load_model(name).to(device)
         samplers = [(0, {})]
@@ -141,14 +149,15 @@ def main(arguments: list[str] | None = None) -> None:
         for steps, how in samplers:
             with tqdm(total=args.seeds * args.count, disable=None) as bar:
                 sr = answers(model, exam, args.seeds, steps, bar.update, **how)
-            scores = score_answers(sr, exam, readers)
-            rows.append({"model": Path(name).stem, "steps": steps, **how, **scores})
-            read = torch.stack([readers.read(x) for x in sr])
-            curve = curve or calibration(p, frequencies(read))  # of the first row
-    expected = laws(exam, readers)
+            row = {"model": Path(name).stem, "steps": steps, **how}
+            row |= score_answers(sr, exam, p)
+            row["calibration"] = calibration(p, frequencies(read_all(sr)))
+            rows.append(row)
+    expected = laws(exam, p)
     print(format_scores(rows, expected))
     if args.json:
-        save_record(args.json, rows, laws=expected, calibration=curve)
+        rounded = [[round(x, 5) for x in row] for row in p.tolist()]
+        save_record(args.json, rows, laws=expected, chances=rounded)
 
 
 if __name__ == "__main__":

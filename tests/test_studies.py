@@ -3,15 +3,18 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers import awake, near, picture
 from PIL import Image
 
-from asr_course import build
+from asr_course import ENCODERS, build
 from asr_course.images import sample_crops
-from asr_course.lessons.exam import held_out, load_readers
+from asr_course.lessons.exam import held_out, load_reader
+from asr_course.models import METHODS
+from asr_course.models.idm import IDM
 from asr_course.presets import PRESETS
 from asr_course.render import render
 from asr_course.weights import read_card
@@ -23,7 +26,8 @@ from studies import (
     gpu_hour,
     growth,
     hiif_digits,
-    readers,
+    noise_error,
+    reader,
     seams,
 )
 
@@ -164,7 +168,7 @@ def test_growth_measures_both_ways_until_pairs_are_too_large(tmp_path, monkeypat
     assert small["peak_mb"] > 0 and large["cpu_seconds"] >= 0
 
 
-# Seams, the exam and its readers
+# Seams, the exam and its reader
 
 
 def test_seams_writes_a_row_a_model_and_scale(tmp_path, weights):
@@ -179,12 +183,13 @@ def test_seams_writes_a_row_a_model_and_scale(tmp_path, weights):
 
 def test_exam_scores_a_sampler_and_a_mean(tmp_path):
     words = ["--model", "idm", "liif-digits", "--count", "4", "--seeds", "2"]
-    words += ["--steps", "1", "2", "--ancestral"]
+    words += ["--steps", "1", "2", "--ancestral", "--shapes", "500", "4"]
     record = record_of(exam.main, tmp_path / "e.json", *words)
     rows = [(r["model"], r["steps"], "ancestral" in r) for r in record["rows"]]
     assert rows[:2] == [("idm", 1, False), ("idm", 2, False)]
     assert rows[2:] == [("idm", 1, True), ("liif-digits", 0, False)]
-    assert sum(record["calibration"]["count"]) == 40
+    assert all(sum(r["calibration"]["count"]) == 40 for r in record["rows"])
+    assert [len(p) for p in record["chances"]] == [10] * 4
     assert {"accuracy", "consistency"} < record["laws"].keys()
 
 
@@ -194,13 +199,29 @@ def test_a_perfect_sampler_is_calibrated():
     assert curve["chance"] == curve["share"] and sum(curve["count"]) == 5000
 
 
-def test_readers_train_and_are_read_back(tmp_path):
-    path = tmp_path / "readers.safetensors"
-    readers.main(["--out", str(path), "--count", "120", "--steps", "50", "40"])
-    x = held_out(20)
-    found = load_readers(path)
-    assert (found.read(x.hr) == x.labels).float().mean() > 0.2  # guessing: 0.1
-    assert found.glance(x.lr).sum(1).allclose(torch.ones(20))
+def test_a_reader_trains_and_is_read_back(tmp_path):
+    path = tmp_path / "reader.safetensors"
+    reader.main(["--out", str(path), "--count", "120", "--steps", "60"])
+    x = held_out(100)
+    assert (load_reader(path).read(x.hr) == x.labels).float().mean() > 0.15
+
+
+def test_white_errors_are_as_fine_as_coarse(tmp_path):
+    """Of 0.3 in a noise that is known otherwise; and the script writes its rows."""
+
+    class Knows(IDM):
+        def predict(self, y, level, condition):
+            return y  # at the start all of y is noise
+
+    tiny = METHODS["idm"].SIZES["tiny"]
+    model = Knows(ENCODERS["edsr-tiny"](), replace(tiny, target="noise")).eval()
+    found = noise_error.measure(model, held_out(8), 0.3)
+    assert 0.29 < found["fine"] < 0.31 and 0.27 < found["coarse"] < 0.33
+    path = tmp_path / "n.json"
+    words = ["--preset", "smoke", "--steps", "1", "2", "--seeds", "0", "--count", "2"]
+    noise_error.main([*words, "--json", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    assert [(r["steps"], r["added"]) for r in rows] == [(1, 0), (2, 0), (2, 0.1)]
 
 
 # An hour with a GPU

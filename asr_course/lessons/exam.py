@@ -1,6 +1,6 @@
-"""An exam with a known answer, for notebooks 6 and 7: digits and their readers.
+"""An exam with a known answer, for notebooks 6 and 7: digits and their reader.
 
-Digits of 4 x 4 pixels leave open which digit was drawn. A `Glance` computes p(digit |
+Digits of 4 x 4 pixels leave open which digit was drawn. `chances` computes p(digit |
 low resolution), a `CloseLook` reads the digit that an enlarged picture shows. A model
 that samples from all plausible pictures must show the digits with these frequencies:
 not the likeliest one every time, and not any. studies/exam.py scores models so.
@@ -8,36 +8,33 @@ not the likeliest one every time, and not any. studies/exam.py scores models so.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from asr_course.digits import DIGITS, NOISE, PATCH, draw_character
+from asr_course.digits import (
+    BRIGHTEST,
+    CONTRAST,
+    DARKEST,
+    DIGITS,
+    NOISE,
+    PATCH,
+    draw_character,
+    draw_ink,
+)
 from asr_course.encoders import conv
 from asr_course.images import resize, to_pixels
 from asr_course.render import render
 from asr_course.sampling import degrade
 
-READERS = Path(__file__).resolve().parents[2] / "data" / "readers.safetensors"
+READER = Path(__file__).resolve().parents[2] / "data" / "reader.safetensors"
 SIDE = 32  # rows and columns that a close look resizes to
-
-
-class Glance(nn.Sequential):
-    """(B, 3, 4, 4) in [0, 1] -> (B, 10) logits."""
-
-    def __init__(self, hidden: int = 384):
-        super().__init__(
-            nn.Flatten(),
-            nn.Linear(3 * PATCH * PATCH, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, len(DIGITS)),
-        )
 
 
 class CloseLook(nn.Module):
@@ -56,30 +53,61 @@ class CloseLook(nn.Module):
             x = F.max_pool2d(layer(x).relu(), 2)
         return self.last(x.flatten(1))
 
-
-@dataclass
-class Readers:
-    """Both readers, trained."""
-
-    at_a_glance: Glance
-    close_look: CloseLook
-
-    @torch.no_grad()
-    def glance(self, lr: Tensor) -> Tensor:
-        """p(digit | low resolution): (n, 3, 4, 4) in [0, 1] -> (n, 10)."""
-        return self.at_a_glance(lr).softmax(1)
-
     @torch.no_grad()
     def read(self, pictures: Tensor) -> Tensor:
         """The digits that pictures show: (n, 3, h, w) in [0, 1] -> (n,)."""
-        return self.close_look(pictures).argmax(1)
+        return self(pictures).argmax(1)
 
 
-def load_readers(path: Path = READERS) -> Readers:
-    """The readers that come with the course."""
-    pair = nn.ModuleDict({"glance": Glance(), "look": CloseLook()}).eval()
-    pair.load_state_dict(load_file(path))
-    return Readers(pair["glance"], pair["look"])
+def load_reader(path: Path = READER) -> CloseLook:
+    """The close look that comes with the course."""
+    look = CloseLook().eval()
+    look.load_state_dict(load_file(path))
+    return look
+
+
+@cache
+def shapes(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Drawn digits: shares of ink in 4 x 4 pixels (count, 16), and labels (count,)."""
+    rng = np.random.default_rng([seed, 5])
+    ink, labels = zip(*(draw_ink(rng) for _ in range(count)), strict=True)
+    how = (PATCH, PATCH), Image.Resampling.BICUBIC
+    small = np.stack([canvas.convert("F").resize(*how) for canvas in ink]) / 255
+    return torch.from_numpy(small).flatten(1), torch.tensor(labels)
+
+
+def chances(lr: Tensor, count: int = 20_000, pairs: int = 16, seed: int = 0) -> Tensor:
+    """p(digit | low resolution) by Bayes' rule: (n, 3, 4, 4) in [0, 1] -> (n, 10).
+
+    p(low resolution | digit) is a mean over `count` shapes, drawn as the digits are,
+    and over colours. Given the shape, the small picture is linear in its two colours:
+    least squares and the noise propose `pairs` of colours (importance sampling).
+    """
+    rng = torch.Generator().manual_seed(seed)
+    ink, labels = shapes(count, seed)  # (N, 16), (N,)
+    shares = torch.stack([ink, 1 - ink], dim=-1)  # (N, 16, 2), of ink and paper
+    covariance = torch.linalg.inv(shares.mT @ shares)  # (N, 2, 2)
+    spread = 1.1 * NOISE * torch.linalg.cholesky(covariance)  # a little wider
+    found = []
+    for x in (255 * lr.flatten(2)).round():  # (3, 16)
+        fit = (covariance @ shares.mT @ x.mT).mT  # (N, 3, 2)
+        z = torch.randn(pairs, count, 3, 2, generator=rng)
+        colours = fit + z @ spread.mT  # (pairs, N, 3, 2)
+        allowed = ((colours >= DARKEST) & (colours <= BRIGHTEST)).all(-1).all(-1)
+        allowed &= colours.mean(2).diff(dim=-1)[..., 0].abs() >= CONTRAST
+        pair, shape = allowed.nonzero(as_tuple=True)  # (Q,) of those that can be
+        error = (x - colours[pair, shape] @ shares[shape].mT) / NOISE  # (Q, 3, 16)
+        logp = -error.square() / 2
+        for end, sign in ((0, 1), (255, -1)):  # clipped: all that lies beyond
+            logp[:, x == end] = torch.special.log_ndtr(sign * error[:, x == end])
+        proposed = -z[pair, shape].square().sum((1, 2)) / 2
+        proposed -= 3 * spread[shape].diagonal(dim1=1, dim2=2).log().sum(1)
+        logw = logp.sum((1, 2)) - proposed
+        weight = (logw - logw.max()).double().exp()
+        p = torch.zeros(10).double().index_add(0, labels[shape], weight)
+        p /= labels.bincount(minlength=10)
+        found.append(p / p.sum())
+    return torch.stack(found).float()
 
 
 @dataclass
