@@ -58,13 +58,7 @@ def draw_character(seed: int, index: int) -> tuple[np.ndarray, int]:
     rng = np.random.default_rng([seed, 4, index])
     canvas, label = draw_ink(rng)
     alpha = np.asarray(canvas)[..., None] / 255  # (64, 64, 1)
-    ink, paper = two_colours(rng)
+    ink = paper = np.zeros(3)
+    while abs(ink.mean() - paper.mean()) < CONTRAST:
+        ink, paper = rng.uniform(DARKEST, BRIGHTEST, (2, 3))
     return np.round(ink * alpha + paper * (1 - alpha)).astype(np.uint8), label
-
-
-def two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours, whose brightness differs by CONTRAST or more."""
-    while True:
-        pair = rng.uniform(DARKEST, BRIGHTEST, (2, 3))
-        if abs(pair.mean(axis=1) @ [1, -1]) >= CONTRAST:
-            return pair

@@ -42,9 +42,8 @@ class MLP(nn.Module):
         return self.after_first(self.layers[0](x))
 
     def after_first(self, x: Tensor) -> Tensor:
-        """The rest of the network, from the first layer's output (..., D); overwrites
-        it. As one matrix, for which ONNX runtimes join product, bias and ReLU."""
-        shape, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
+        """The rest, from the first layer's output (..., D), which it overwrites."""
+        shape, x = x.shape[:-1], x.reshape(-1, x.shape[-1])  # ONNX joins bias and ReLU
         for layer in self.layers[1:]:
             x = layer(x.relu_())
         return x.view(*shape, x.shape[-1])

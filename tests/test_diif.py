@@ -13,7 +13,6 @@ from asr_course.coords import make_cell, make_coord, split_axes
 from asr_course.errors import UserError
 from asr_course.layers import unfold
 from asr_course.models.slices import cut_slices, slices_per_group
-from asr_course.render import render
 
 SLICINGS = ("linear", "constant", "rows", "fixed")
 WITHOUT_DS = {"slicing": "fixed", "slice_ensemble": False}
@@ -231,30 +230,6 @@ def test_a_query_alone_and_scattered_queries_equal_the_grid(name, scale):
     scattered = split_axes(queries.grid().view(2, -1, 1, 2)[:, order])
     rgb = model.predict(features, scattered, cell)[:, :, 0]
     near(rgb, whole.view(2, -1, 3)[:, order])
-
-
-CROPS = [
-    *[("diif", slicing, (13, 17)) for slicing in SLICINGS],
-    *[("diif", slicing, (100, 47)) for slicing in SLICINGS],
-    *[("dlte", slicing, (30, 34)) for slicing in SLICINGS[:3]],
-]
-SIZES = [(12, 14), (24, 28), (30, 35), (40, 46), (215, 251), (12, 99), (100, 32)]
-CROPS += [("diif", "linear", size) for size in SIZES]
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name, slicing, size", CROPS)
-def test_a_window_is_the_crop_of_the_whole(name, slicing, size):
-    ensemble = slicing != "fixed"
-    model = awake(build(name, "tiny", slicing=slicing, slice_ensemble=ensemble))
-    lr = torch.rand(1, 3, 12, 14)
-    whole = render(model, lr, size)
-    for top, left, rows, cols in ((0, 0, 5, 5), (3, 1, 7, 9), (6, 8, 4, 5)):
-        part = render(model, lr, size, window=(top, left, rows, cols))
-        near(part, whole[:, top : top + rows, left : left + cols])
-        tiled = render(model, lr, size, window=(top, left, rows, cols), tile=5)
-        near(tiled, part)
-    near(render(model, lr, size, tile=5), whole)
 
 
 @pytest.mark.parametrize(
