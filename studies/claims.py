@@ -499,7 +499,8 @@ def idm_fewer_pictures():
 
 
 def idm_target():
-    rows = load_record("idm_ablation")["rows"]
+    names = "idm_ablation", "idm_ablation_2"  # seeds 0 and 1, and 2
+    rows = [row for name in names for row in load_record(name)["rows"]]
     return [
         f"{r['psnr']:.1f}" for v in ("noise", "full") for r in rows if r["variant"] == v
     ], None

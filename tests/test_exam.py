@@ -74,7 +74,6 @@ def test_a_close_look_reads_held_out_digits_of_any_size(reader, size):
 
 
 def test_chances_come_true_and_leave_the_question_open(thousand):
-    """What they say is likely happens as often as they say."""
     exam = Exam(thousand.lr[:400], thousand.hr[:400], thousand.labels[:400])
     p = chances(exam.lr, 4000, 8)
     near(p.sum(1), torch.ones(400))
