@@ -166,8 +166,7 @@ class PairRecipe:
     def size_of_batch(self, seed: int, batch: int, length: int) -> tuple[int, int]:
         """Rows and columns of the images of one batch."""
         rng = np.random.default_rng([seed, 5, batch])
-        is_first = batch * self.batch < self.fixed * length
-        if is_first or rng.random() < self.keep:
+        if batch * self.batch < self.fixed * length or rng.random() < self.keep:
             return self.crop, self.crop
         side = self.patch * rng.uniform(1, self.scale_max)
         aspect = self.stretch ** rng.uniform(-1, 1) if batch % 2 else 1

@@ -43,10 +43,10 @@ class MLP(nn.Module):
 
     def after_first(self, x: Tensor) -> Tensor:
         """The rest, from the first layer's output (..., D), which it overwrites."""
-        shape, x = x.shape[:-1], x.reshape(-1, x.shape[-1])  # ONNX joins bias and ReLU
+        flat = x.reshape(-1, x.shape[-1])  # a matrix: ONNX joins bias and ReLU
         for layer in self.layers[1:]:
-            x = layer(x.relu_())
-        return x.view(*shape, x.shape[-1])
+            flat = layer(flat.relu_())
+        return flat.view(*x.shape[:-1], flat.shape[-1])
 
 
 def start_at_zero(layer: nn.Linear) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exam import score_answers
+from exam import read_all, score_answers
 from torch import nn
 
 from asr_course.digits import Characters
@@ -66,7 +66,8 @@ def ablate(
 def examine(model: nn.Module, count: int = 100, seeds: int = 20) -> list[dict]:
     """Mean scores in an exam of 20 answers a digit, as one row."""
     exam = held_out(count)
-    scores = score_answers(answers(model, exam, seeds), exam, chances(exam.lr))
+    sr = answers(model, exam, seeds)
+    scores = score_answers(sr, read_all(sr), exam, chances(exam.lr))
     return [{name: score["mean"] for name, score in scores.items()}]
 
 

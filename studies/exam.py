@@ -48,16 +48,17 @@ def distance(p: Tensor, q: Tensor) -> Tensor:
     return (p - q).abs().sum(1) / 2
 
 
-def score_answers(sr: Tensor, exam: Exam, p: Tensor) -> dict[str, dict]:
+def score_answers(
+    sr: Tensor, readings: Tensor, exam: Exam, p: Tensor
+) -> dict[str, dict]:
     """All figures of merit of outputs (seeds, n, 3, h, w): {name: {mean, std}}.
 
-    p: p(digit | LR), (n, 10).
+    readings: of `read_all`. p: p(digit | LR), (n, 10).
     psnr, ssim, mse, sharpness, consistency, accuracy: over seeds. mse_of_mean: of the
     mean over seeds. diversity: standard deviation over seeds, in grey levels. distance:
     of the readings' frequencies from p, over the n inputs, and distance_by_chance,
     what so many draws from p itself would show.
     """
-    readings = read_all(sr)  # (seeds, n)
 
     def mean(measure) -> list[float]:
         """A measure of two pictures, its mean over the digits for every seed."""
@@ -150,8 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
             with tqdm(total=args.seeds * args.count, disable=None) as bar:
                 sr = answers(model, exam, args.seeds, steps, bar.update, **how)
             row = {"model": Path(name).stem, "steps": steps, **how}
-            row |= score_answers(sr, exam, p)
-            row["calibration"] = calibration(p, frequencies(read_all(sr)))
+            row |= score_answers(sr, readings := read_all(sr), exam, p)
+            row["calibration"] = calibration(p, frequencies(readings))
             rows.append(row)
     expected = laws(exam, p)
     print(format_scores(rows, expected))

@@ -38,22 +38,21 @@ def measure(model: nn.Module, exam: Exam, added: float, seed: int = 0) -> dict:
     """Errors of the first predicted noise, and what the samples are like."""
     size, rng = tuple(exam.hr.shape[2:]), torch.Generator().manual_seed(seed)
     condition = model.condition(exam.lr, size)
-    first = []
+    predicted = []
 
     def estimate(y: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         noise = model.predict(y, level.expand(len(y)), condition)
         noise = noise + added * torch.randn(noise.shape, generator=rng)
-        y0, _ = diffusion.from_target("noise", noise, y, level)
-        first.append((noise, y0.clamp(-1, 1)))
-        return y0, noise
+        predicted.append(noise)
+        return diffusion.from_target("noise", noise, y, level)
 
     start = diffusion.noise_source(exam.lr, size, seed)()
     at = diffusion.times(model.options.steps, 25)
-    *_, last = diffusion.denoise(estimate, start, model.gamma, at)
+    first, *_, last = diffusion.denoise(estimate, start, model.gamma, at)
     sr = (0.5 + 0.5 * last.y).clamp(0, 1)
-    error = first[0][0] - start  # gamma_T is nearly 0: y_T is taken for noise
+    error = predicted[0] - start  # gamma_T is nearly 0: y_T is taken for noise
     coarse = F.avg_pool2d(error, 8)  # (n, 3, 4, 4)
-    belief = F.avg_pool2d(first[0][1] - (2 * exam.hr - 1), 8)
+    belief = F.avg_pool2d(first.y0 - (2 * exam.hr - 1), 8)
     return {
         "added": added,
         "fine": rms(error - F.interpolate(coarse, scale_factor=8)),

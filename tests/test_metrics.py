@@ -283,6 +283,14 @@ def test_evaluate_clamps_and_does_not_round(folder):
     assert row["psnr_rgb"] == pytest.approx(expected["psnr_rgb"], abs=1e-6)
 
 
+def test_diinn_protocol_by_hand(folder):
+    row = evaluate(None, folder, [2], "diinn", per_image=True)[2]
+    pixels = picture(41, 53)
+    sr = resize(resize(pixels, (21, 27), "torch"), (41, 53), "torch")
+    expected = psnr(to_tensor(sr)[0], to_tensor(pixels)[0])
+    assert row["psnr_rgb"] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.fixture
 def benchmark(tmp_path):
     """HR/ of 41 x 53 and an LR_bicubic/X2 file that no resizing would make."""

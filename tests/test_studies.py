@@ -3,18 +3,15 @@
 import csv
 import json
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from helpers import awake, near, picture
 from PIL import Image
 
-from asr_course import ENCODERS, build
+from asr_course import build
 from asr_course.images import sample_crops
 from asr_course.lessons.exam import held_out, load_reader
-from asr_course.models import METHODS
-from asr_course.models.idm import IDM
 from asr_course.presets import PRESETS
 from asr_course.render import render
 from asr_course.weights import read_card
@@ -207,14 +204,8 @@ def test_a_reader_trains_and_is_read_back(tmp_path):
 
 
 def test_white_errors_are_as_fine_as_coarse(tmp_path):
-    """Of 0.3 in a noise that is known otherwise; and the script writes its rows."""
-
-    class Knows(IDM):
-        def predict(self, y, level, condition):
-            return y  # at the start all of y is noise
-
-    tiny = METHODS["idm"].SIZES["tiny"]
-    model = Knows(ENCODERS["edsr-tiny"](), replace(tiny, target="noise")).eval()
+    model = build("idm", "tiny", target="noise")
+    model.predict = lambda y, level, condition: y  # at the start all of y is noise
     found = noise_error.measure(model, held_out(8), 0.3)
     assert 0.29 < found["fine"] < 0.31 and 0.27 < found["coarse"] < 0.33
     path = tmp_path / "n.json"

@@ -83,14 +83,15 @@ def chances(lr: Tensor, count: int = 20_000, pairs: int = 16, seed: int = 0) -> 
     and over colours. Given the shape, the small picture is linear in its two colours:
     least squares and the noise propose `pairs` of colours (importance sampling).
     """
-    rng = torch.Generator().manual_seed(seed)
+    rng, found = torch.Generator().manual_seed(seed), []
     ink, labels = shapes(count, seed)  # (N, 16), (N,)
     shares = torch.stack([ink, 1 - ink], dim=-1)  # (N, 16, 2), of ink and paper
     covariance = torch.linalg.inv(shares.mT @ shares)  # (N, 2, 2)
+    solve = covariance @ shares.mT  # (N, 2, 16)
     spread = 1.1 * NOISE * torch.linalg.cholesky(covariance)  # a little wider
-    found = []
+    volume = 3 * spread.diagonal(dim1=1, dim2=2).log().sum(1)  # (N,), its logarithm
     for x in (255 * lr.flatten(2)).round():  # (3, 16)
-        fit = (covariance @ shares.mT @ x.mT).mT  # (N, 3, 2)
+        fit = (solve @ x.mT).mT  # (N, 3, 2)
         z = torch.randn(pairs, count, 3, 2, generator=rng)
         colours = fit + z @ spread.mT  # (pairs, N, 3, 2)
         allowed = ((colours >= DARKEST) & (colours <= BRIGHTEST)).all(-1).all(-1)
@@ -100,8 +101,7 @@ def chances(lr: Tensor, count: int = 20_000, pairs: int = 16, seed: int = 0) -> 
         logp = -error.square() / 2
         for end, sign in ((0, 1), (255, -1)):  # clipped: all that lies beyond
             logp[:, x == end] = torch.special.log_ndtr(sign * error[:, x == end])
-        proposed = -z[pair, shape].square().sum((1, 2)) / 2
-        proposed -= 3 * spread[shape].diagonal(dim1=1, dim2=2).log().sum(1)
+        proposed = -z[pair, shape].square().sum((1, 2)) / 2 - volume[shape]
         logw = logp.sum((1, 2)) - proposed
         weight = (logw - logw.max()).double().exp()
         p = torch.zeros(10).double().index_add(0, labels[shape], weight)
